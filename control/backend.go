@@ -1,0 +1,87 @@
+package control
+
+import (
+	"context"
+
+	"github.com/sovereignmesh/meshkey/internal/forward"
+)
+
+// Caller is the local user behind a request, as the kernel reported it for the socket connection.
+type Caller struct {
+	UID uint32
+	GID uint32
+	PID int32 // 0 where the system does not tell; never used for a decision
+}
+
+// Backend is the daemon as the local API sees it. Every field must be set. The methods are called from many goroutines, each
+// with a context that ends with the client's connection or a deadline; errors are [*Error] where the client should act on them.
+// The server has already checked that the caller may do it; Caller is for the audit record.
+type Backend struct {
+	View    Viewer
+	Offer   Offerer
+	Policy  Policy
+	Invites Inviter
+	Audit   Auditor
+	Connect Connector
+	Process Process
+}
+
+// Viewer reads. Results are snapshots the server may keep and change.
+type Viewer interface {
+	Status(ctx context.Context) (*Status, error)
+	Peers(ctx context.Context) (*Peers, error)
+	Services(ctx context.Context) (*Services, error)
+	Grants(ctx context.Context, q GrantsQuery) (*Grants, error)
+	Decide(ctx context.Context, r DecideRequest) (*Decision, error)
+}
+
+// Offerer changes what this node offers. A service is durable before Expose returns.
+type Offerer interface {
+	Expose(ctx context.Context, by Caller, r *ExposeRequest) (*ExposeResult, error)
+	Unexpose(ctx context.Context, by Caller, r *UnexposeRequest) (*UnexposeResult, error)
+}
+
+// Policy changes the mesh. The change is durable and applied on this node before these return; r.WaitMS bounds the wait for
+// others, and its end is no error.
+type Policy interface {
+	Grant(ctx context.Context, by Caller, r *GrantRequest) (*GrantResult, error)
+	Ungrant(ctx context.Context, by Caller, r *UngrantRequest) (*UngrantResult, error)
+	Revoke(ctx context.Context, by Caller, r *RevokeRequest) (*RevokeResult, error)
+}
+
+// Inviter keeps the invites of this node's issuer.
+type Inviter interface {
+	CreateInvite(ctx context.Context, by Caller, r *InviteRequest) (*InviteResult, error)
+	Invites(ctx context.Context) (*Invites, error)
+	RemoveInvite(ctx context.Context, by Caller, id string) error
+}
+
+// Auditor reads this node's audit log. Log returns at most q.Limit records (1 to MaxAuditPage).
+type Auditor interface {
+	Log(ctx context.Context, q AuditQuery) (*AuditPage, error)
+	Entry(ctx context.Context, index uint64) (*AuditEntry, error)
+	Verify(ctx context.Context) (*AuditReport, error)
+}
+
+// Endpoint is a service of a peer, resolved. Port is the port to offer locally if one is known, else 0.
+type Endpoint struct {
+	Node    NodeRef
+	Service string
+	HTTP    bool
+	Port    uint16
+}
+
+// Connector opens streams. Resolve fails with NotFound for an unknown node, Denied as [Refuse] makes it if the grants held here
+// already say no, and does not touch the network. Open asks the peer; a refusal is a [Refuse] with the audit number if the peer
+// told one. The stream belongs to the caller of Open.
+type Connector interface {
+	Resolve(ctx context.Context, target string) (*Endpoint, error)
+	Open(ctx context.Context, by Caller, target string) (forward.Stream, error)
+}
+
+// Process is the daemon as a process.
+type Process interface {
+	Version() *Version
+	Ready(ctx context.Context) error // returns when the node serves, or with the context's error
+	Shutdown(by Caller)              // asks for an orderly stop and returns at once
+}

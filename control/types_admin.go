@@ -1,0 +1,221 @@
+package control
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Decision is the policy's answer to "may FROM use TARGET", by the grants this node holds.
+type Decision struct {
+	Envelope
+	Allowed bool   `json:"allowed"`
+	From    string `json:"from"`
+	Target  string `json:"target"` // node/service
+	Reason  string `json:"reason"`
+	Grant   string `json:"grant,omitempty"` // the grant that allows it: "g-09 tag:dba -> */postgres"
+	Near    string `json:"near,omitempty"`  // the grant that almost does
+	Command string `json:"command,omitempty"`
+}
+
+func (*Decision) SchemaName() string { return "meshkey.decision/1" }
+
+// DecideRequest asks for a Decision. Empty From is this node, zero At is now.
+type DecideRequest struct {
+	From   string
+	Target string
+	At     time.Time
+}
+
+// Denial is what the refused side can know about a refusal. Audit is the number of the record in the refusing node's log
+// ("gpu1#18211"); it is empty if that node was not asked.
+type Denial struct {
+	From    string `json:"from"`
+	Target  string `json:"target"`
+	Reason  string `json:"reason,omitempty"`
+	Near    string `json:"near,omitempty"`
+	Audit   string `json:"audit,omitempty"`
+	Command string `json:"command,omitempty"` // meshkey grant …, for somebody who may
+}
+
+// InviteRequest makes an invite. Zero TTL is one hour, zero Uses is one.
+type InviteRequest struct {
+	Name  string   `json:"name"`
+	Tags  []string `json:"tags,omitempty"`
+	TTLMS int64    `json:"ttl_ms,omitempty"`
+	Uses  int      `json:"uses,omitempty"`
+}
+
+// Invite is one invite as its issuer keeps it; the secret is not part of it.
+type Invite struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Tags    []string  `json:"tags,omitempty"`
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires"`
+	Uses    int       `json:"uses_left"`
+	State   string    `json:"state"` // open | used | expired
+	UsedBy  []NodeRef `json:"used_by,omitempty"`
+}
+
+// InviteResult is a new invite. Text is the secret line itself; it is in no other document.
+type InviteResult struct {
+	Envelope
+	Invite    Invite    `json:"invite"`
+	Text      string    `json:"text"`
+	Endpoints []string  `json:"endpoints"`
+	Warnings  []Warning `json:"warnings,omitempty"`
+}
+
+func (*InviteResult) SchemaName() string { return "meshkey.invite/1" }
+
+// Invites lists the invites of this issuer.
+type Invites struct {
+	Envelope
+	Invites []Invite `json:"invites"`
+}
+
+func (*Invites) SchemaName() string { return "meshkey.invites/1" }
+
+// AuditQuery selects records of this node's log in order of index. Zero From begins at the start; with Last the newest Limit
+// matching records are selected instead. Empty filters match all.
+type AuditQuery struct {
+	From    uint64
+	Limit   int
+	Last    bool
+	Since   time.Time
+	Until   time.Time
+	Code    string // noun.verb, or noun alone
+	Actor   string
+	Target  string
+	Verdict string
+}
+
+// AuditRecord is one entry of the log. Names are the ones known now; the log itself holds ids.
+type AuditRecord struct {
+	Index      uint64          `json:"index"`
+	Time       time.Time       `json:"time"`
+	Code       string          `json:"code"`
+	Actor      string          `json:"actor,omitempty"`
+	Target     string          `json:"target,omitempty"`
+	Verdict    string          `json:"verdict,omitempty"`
+	Reason     string          `json:"reason,omitempty"`
+	Grant      string          `json:"grant,omitempty"`
+	Session    string          `json:"session,omitempty"`
+	Bytes      uint64          `json:"bytes,omitempty"`
+	DurationMS int64           `json:"duration_ms,omitempty"`
+	Before     json.RawMessage `json:"before,omitempty"`
+	After      json.RawMessage `json:"after,omitempty"`
+}
+
+// AuditPage is a part of the log. Next is where to go on, 0 at the end.
+type AuditPage struct {
+	Envelope
+	Log     string        `json:"log"` // origin of the log
+	Size    uint64        `json:"size"`
+	Records []AuditRecord `json:"records"`
+	Next    uint64        `json:"next,omitempty"`
+}
+
+func (*AuditPage) SchemaName() string { return "meshkey.audit/1" }
+
+// AuditEntry is one record with what is hashed.
+type AuditEntry struct {
+	Envelope
+	Log    string      `json:"log"`
+	Record AuditRecord `json:"record"`
+	Leaf   []byte      `json:"leaf"`      // canonical CBOR, base64 in JSON
+	Hash   string      `json:"leaf_hash"` // RFC 6962 leaf hash, hexadecimal
+}
+
+func (*AuditEntry) SchemaName() string { return "meshkey.audit-entry/1" }
+
+// AuditFinding is one thing that does not verify. First and Last are record indices, both included.
+type AuditFinding struct {
+	Kind  string `json:"kind"` // changed | missing | order | checkpoint | signature | torn
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+	Text  string `json:"text"`
+}
+
+// AuditReport is the result of a verification. OK is true only if there is no finding.
+type AuditReport struct {
+	Envelope
+	Log         string         `json:"log"`
+	OK          bool           `json:"ok"`
+	Size        uint64         `json:"size"`
+	Root        string         `json:"root,omitempty"` // tree hash, hexadecimal
+	Checkpoint  time.Time      `json:"checkpoint,omitzero"`
+	Unsigned    uint64         `json:"unsigned"` // records after the newest signed checkpoint
+	Witnesses   []string       `json:"witnesses,omitempty"`
+	Findings    []AuditFinding `json:"findings,omitempty"`
+	Gaps        []AuditFinding `json:"gaps,omitempty"` // gaps the node itself recorded and signed
+	DurationMS  int64          `json:"duration_ms"`
+	StateDir    string         `json:"state_dir,omitempty"` // with an offline verification
+	Unwitnessed bool           `json:"unwitnessed,omitempty"`
+}
+
+func (*AuditReport) SchemaName() string { return "meshkey.audit-report/1" }
+
+// Version tells what the daemon is.
+type Version struct {
+	Envelope
+	Version  string `json:"version"`
+	Commit   string `json:"commit,omitempty"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+	Protocol int    `json:"protocol"`
+	PID      int    `json:"pid,omitempty"`
+	OwnerUID int64  `json:"owner_uid"`
+}
+
+func (*Version) SchemaName() string { return "meshkey.version/1" }
+
+// Empty answers requests that have nothing else to tell.
+type Empty struct {
+	Envelope
+}
+
+func (*Empty) SchemaName() string { return "meshkey.done/1" }
+
+// ConnectRequest asks for a way to a service, "node/service". Without Stdio the daemon listens on Listen, or on an address of
+// its choice, for as long as the connection of the request is open. AllowUIDs and AnyUser widen who is served beyond the owner.
+type ConnectRequest struct {
+	Target    string   `json:"target"`
+	Listen    string   `json:"listen,omitempty"`
+	AllowUIDs []uint32 `json:"allow_uids,omitempty"`
+	AnyUser   bool     `json:"any_user,omitempty"`
+}
+
+// Connection is one listener held for a client.
+type Connection struct {
+	Listen  string    `json:"listen"`
+	Target  string    `json:"target"`
+	Since   time.Time `json:"since"`
+	Active  int       `json:"active"`
+	Total   uint64    `json:"total"`
+	Refused uint64    `json:"refused"`
+}
+
+// ConnectEvent is one line of the answer to a ConnectRequest, a stream of JSON Lines. The first is "listening" or an error
+// document; "open" and "close" follow for each connection, "refused" for one that was not served.
+type ConnectEvent struct {
+	Envelope
+	Event    string `json:"event"` // listening | open | close | refused
+	Listen   string `json:"listen,omitempty"`
+	Target   string `json:"target,omitempty"`
+	From     string `json:"from,omitempty"`
+	BytesIn  int64  `json:"bytes_in,omitempty"`  // from the mesh
+	BytesOut int64  `json:"bytes_out,omitempty"` // to the mesh
+	Note     string `json:"note,omitempty"`      // such as: another port than asked for, and why
+	Error    *Error `json:"error,omitempty"`
+}
+
+func (*ConnectEvent) SchemaName() string { return "meshkey.connect/1" }
+
+// ErrorDocument carries an Error.
+type ErrorDocument struct {
+	Envelope
+	Error *Error `json:"error"`
+}
+
+func (*ErrorDocument) SchemaName() string { return "meshkey.error/1" }
