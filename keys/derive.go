@@ -58,6 +58,12 @@ func NewInviteSecret() InviteSecret {
 	return InviteSecret{newSecret(b[:])}
 }
 
+// InviteSecret derives the secret of the invite with the given id from an issuer's key, KDF(seed, mesh_id || id,
+// "meshkey/1 iv-secret"): the issuer stores no secret, and a fresh random id makes a fresh invite.
+func (k *SigningKey) InviteSecret(m MeshID, id [8]byte) InviteSecret {
+	return InviteSecret{kdf(k.Seed(), append(m[:], id[:]...), infoInviteKey)}
+}
+
 // InviteSecretFromBytes reads the secret of an invite.
 func InviteSecretFromBytes(b []byte) (InviteSecret, error) {
 	if len(b) != 32 {
@@ -76,7 +82,7 @@ func KEMPSK(sharedSecret, ek, ct []byte) PSK {
 	return PSK{kdf(sharedSecret, salt[:], infoPSK2)}
 }
 
-// TrafficKeyFromBytes wraps a key the Noise library split off.
+// TrafficKeyFromBytes wraps a 32-byte key the Noise library split off; any other length panics.
 func TrafficKeyFromBytes(b []byte) TrafficKey { return TrafficKey{newSecret(b)} }
 
 // NewSession derives the exporter and completes a session's keys: X = KDF(k1 || k2, h, "meshkey/1 exporter").

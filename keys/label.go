@@ -40,6 +40,7 @@ const (
 	infoGate       = "meshkey/1 gate"
 	infoBeacon     = "meshkey/1 beacon"
 	infoInvite     = "meshkey/1 invite"
+	infoInviteKey  = "meshkey/1 iv-secret"
 	infoKEM        = "meshkey/1 kem"
 	infoPSK2       = "meshkey/1 psk2"
 	infoExporter   = "meshkey/1 exporter"
@@ -62,7 +63,7 @@ const BeaconAD = infoBeacon
 // Infos lists every KDF and hash info, for the test that proves them unique and prefix-free.
 func Infos() []string {
 	return []string{
-		infoGate, infoBeacon, infoInvite, infoKEM, infoPSK2, infoExporter, infoRekey, infoRekeyPSK, infoStreamTag, infoStreamKey,
+		infoGate, infoBeacon, infoInvite, infoInviteKey, infoKEM, infoPSK2, infoExporter, infoRekey, infoRekeyPSK, infoStreamTag, infoStreamKey,
 		infoStreamNext, infoGroup, infoChain, infoNodeCheck, infoWords, infoCSRWords,
 	}
 }

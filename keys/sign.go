@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 
 	"filippo.io/edwards25519"
 )
@@ -115,5 +116,11 @@ func (k *SigningKey) CryptoSigner() ed25519.PrivateKey { return k.priv }
 // String hides the value.
 func (k *SigningKey) String() string { return "[signing key " + k.pub.String()[:8] + "]" }
 
-// GoString hides the value from %#v.
-func (k *SigningKey) GoString() string { return k.String() }
+// Format hides the value from every verb of package fmt.
+func (k *SigningKey) Format(f fmt.State, _ rune) { io.WriteString(f, k.String()) }
+
+// MarshalText refuses, so that no encoder writes a private key by accident.
+func (k *SigningKey) MarshalText() ([]byte, error) { return secret{}.MarshalText() }
+
+// MarshalBinary refuses, so that no encoder writes a private key by accident.
+func (k *SigningKey) MarshalBinary() ([]byte, error) { return secret{}.MarshalBinary() }

@@ -11,6 +11,7 @@ import (
 // case, spaces, dots and hyphens, and takes O for 0 and I or L for 1; a mistyped character is found in its group.
 const (
 	base32Alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	nodeCheck      = 3 // checksum bytes behind the id: 35 bytes are 56 characters without a bit to spare
 	nodeGroups     = 7
 	groupChars     = 8
 )
@@ -56,7 +57,7 @@ func nodeGroup(vals []int) string {
 
 func (n NodeID) groups() [nodeGroups]string {
 	check := Sum([]byte(infoNodeCheck), n[:])
-	raw := append(append(make([]byte, 0, 35), n[:]...), check[:3]...)
+	raw := append(append(make([]byte, 0, len(n)+nodeCheck), n[:]...), check[:nodeCheck]...)
 	var vals [nodeGroups * groupChars]int
 	for i := range vals {
 		bit := i * 5
@@ -104,9 +105,6 @@ func (n *NodeID) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// maxNodeText bounds what ParseNodeID looks at: the longest form with generous spacing.
-const maxNodeText = 256
-
 // ParseNodeID reads the text form of a whole node id and names the group that is wrong. Keys that are not canonical points of
 // large order are refused.
 func ParseNodeID(s string) (NodeID, error) {
@@ -140,11 +138,11 @@ func ParseNodeID(s string) (NodeID, error) {
 			gv[i] = base32Value(group[i])
 		}
 		if groupCheck(gv) != base32Alphabet[base32Value(group[groupChars])] {
-			return NodeID{}, fmt.Errorf("%w: group %d (%s) is mistyped", ErrNodeText, g+1, nodeGroup(gv))
+			return NodeID{}, fmt.Errorf("%w: group %d (%s) is mistyped", ErrNodeText, g+1, group)
 		}
 		vals = append(vals, gv...)
 	}
-	raw := make([]byte, 35)
+	raw := make([]byte, len(NodeID{})+nodeCheck)
 	for i, v := range vals {
 		bit := i * 5
 		w := v << (11 - bit%8)
@@ -155,7 +153,8 @@ func ParseNodeID(s string) (NodeID, error) {
 	}
 	n := NodeID(raw[:32])
 	check := Sum([]byte(infoNodeCheck), n[:])
-	if [3]byte(raw[32:]) != [3]byte(check[:3]) {
+	if [nodeCheck]byte(raw[32:]) != [nodeCheck]byte(check[:nodeCheck]) {
+		return NodeID{}, fmt.Errorf("%w: its checksum is wrong; copy it again", ErrNodeText)
 	}
 	if err := CheckPublicKey(n); err != nil {
 		return NodeID{}, fmt.Errorf("%w: %w", ErrNodeText, err)

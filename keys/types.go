@@ -5,6 +5,8 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
 )
 
 // Hash is a SHA-256 value.
@@ -39,10 +41,12 @@ func (m MeshID) Short() string { return hex.EncodeToString(m[:4]) }
 // IsZero reports whether m was never set; the zero id is the domain of genesis roots.
 func (m MeshID) IsZero() bool { return m == MeshID{} }
 
-// secret is 32 bytes that must never be printed, compared in variable time, or be used when unset.
+// secret is 32 bytes that must never be printed, compared in variable time, or be used when unset. The bytes lie behind a
+// pointer, so that a verb printing the raw memory of a struct around it shows an address; the function field makes == a
+// compile error.
 type secret struct {
-	b   [32]byte
-	set bool
+	_ [0]func()
+	b *[32]byte
 }
 
 // ErrUnset is returned where a key that was never set would be used.
@@ -52,40 +56,40 @@ func newSecret(b []byte) secret {
 	if len(b) != 32 {
 		panic("keys: a secret is 32 bytes")
 	}
-	var s secret
-	copy(s.b[:], b)
-	s.set = true
-	return s
+	v := [32]byte(b)
+	return secret{b: &v}
 }
 
 // IsSet reports whether the key holds a value.
-func (s secret) IsSet() bool { return s.set }
+func (s secret) IsSet() bool { return s.b != nil }
 
-// Bytes returns the key itself, for the primitive that uses it. It panics on an unset key: fail closed.
+// Bytes returns a copy of the key, for the primitive that uses it. It panics on an unset key: fail closed.
 func (s secret) Bytes() []byte {
-	if !s.set {
+	if s.b == nil {
 		panic("keys: unset key used")
 	}
-	out := s.b
+	out := *s.b
 	return out[:]
 }
 
 // Equal compares in constant time. Two unset keys are not equal.
 func (s secret) Equal(o secret) bool {
-	return s.set && o.set && subtle.ConstantTimeCompare(s.b[:], o.b[:]) == 1
+	return s.b != nil && o.b != nil && subtle.ConstantTimeCompare(s.b[:], o.b[:]) == 1
 }
+
+// Format hides the value from every verb of package fmt.
+func (s secret) Format(f fmt.State, _ rune) { io.WriteString(f, "[secret]") }
 
 // String hides the value.
 func (s secret) String() string { return "[secret]" }
-
-// GoString hides the value from %#v.
-func (s secret) GoString() string { return "[secret]" }
 
 // MarshalText refuses, so that no encoder writes a secret by accident.
 func (s secret) MarshalText() ([]byte, error) { return nil, errors.New("a secret has no text form") }
 
 // MarshalBinary refuses, so that no encoder writes a secret by accident.
-func (s secret) MarshalBinary() ([]byte, error) { return nil, errors.New("a secret has no binary form") }
+func (s secret) MarshalBinary() ([]byte, error) {
+	return nil, errors.New("a secret has no binary form")
+}
 
 type (
 	// PSK is a Noise pre-shared key. Its zero value is unset and is refused by every user of it.

@@ -1,0 +1,21 @@
+package keys
+
+const (
+	// keyFileVersion is the only version of the plaintext inside a key file.
+	keyFileVersion = 1
+	// maxKeyBody bounds the plaintext of a key file: the largest has 98 bytes.
+	maxKeyBody = 256
+	// maxKeyFile bounds a sealed key file or an identity file: a key sealed to maxRecipients post-quantum recipients, whose
+	// stanzas have 1.6 kB each.
+	maxKeyFile = 32 << 10
+	// maxRecipients is how many recipients may open one key file: more holders of one key than this are no secret.
+	maxRecipients = 16
+	// maxRecipientText is the longest recipient: a post-quantum one has 1959 characters.
+	maxRecipientText = 2048
+	// scryptWork is log2 of the work to seal to a passphrase: 1 s and 256 MiB on the machines we measured, age's default.
+	scryptWork = 18
+	// maxScryptWork is the most work a file may ask of us: four times ours, so that a planted file cannot ask for 4 GiB.
+	maxScryptWork = 20
+	// maxNodeText bounds what ParseNodeID looks at: the longest form with generous spacing.
+	maxNodeText = 256
+)
