@@ -19,3 +19,9 @@ type Stream interface {
 	Abort()
 	Close() error
 }
+
+// Aborter is the optional part of a Stream that can die while nobody reads or writes it, as when its peer is revoked: Aborted is
+// closed at an abort from either side, and stays open after an orderly end.
+type Aborter interface {
+	Aborted() <-chan struct{}
+}
