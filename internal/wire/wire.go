@@ -8,17 +8,12 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-const (
-	// MaxArray is the longest array any object may hold: the largest, an entry's ops, has 256.
-	MaxArray = 512
-	// MaxMap is the largest number of map pairs: no object has more than 32 fields.
-	MaxMap = 64
-	// MaxNesting is the deepest object: envelope, payload, list, op, list, value.
-	MaxNesting = 8
-)
-
 // ErrNotCanonical means the bytes decode, but are not the one encoding of their value.
 var ErrNotCanonical = errors.New("not in canonical CBOR form")
+
+// Raw is an item kept as it was transported, for objects whose shape depends on what stands in them. [Unmarshal] has checked that it
+// is one item of the dialect; what it means is checked when it is unmarshalled itself.
+type Raw = cbor.RawMessage
 
 var encMode, decMode = modes()
 
@@ -48,7 +43,7 @@ func modes() (cbor.EncMode, cbor.DecMode) {
 	return em, dm
 }
 
-// Marshal encodes v canonically. It fails only for values no meshkey object contains (channels, functions, invalid UTF-8).
+// Marshal encodes v canonically. It fails only for values no meshkey object contains (channels, functions).
 func Marshal(v any) ([]byte, error) { return encMode.Marshal(v) }
 
 // MustMarshal is Marshal for types of this program, whose encoding cannot fail.
@@ -63,9 +58,14 @@ func MustMarshal(v any) []byte {
 // Unmarshal decodes data into v, a pointer, and refuses everything but the canonical encoding of exactly one value.
 // After an error the content of v is unspecified and must not be used.
 func Unmarshal(data []byte, v any) error {
+	if err := Check(data); err != nil {
+		return err
+	}
 	if err := decMode.Unmarshal(data, v); err != nil {
 		return err
 	}
+	// What Check cannot know is the type: the library reads null as any zero value and a byte string into an array of another
+	// length, and a field that is absent when empty may be there. None of these comes out as it went in.
 	again, err := encMode.Marshal(v)
 	if err != nil {
 		return err
@@ -79,27 +79,19 @@ func Unmarshal(data []byte, v any) error {
 // Kind reads the first element of a CBOR array, an unsigned integer, without decoding the rest: control bodies and ops are
 // arrays that begin with their kind.
 func Kind(data []byte) (kind uint64, err error) {
-	if len(data) == 0 || data[0]&0xe0 != 0x80 {
-		return 0, errors.New("not a CBOR array")
+	major, n, rest, err := header(data)
+	if err != nil {
+		return 0, err
 	}
-	switch {
-	case data[0] < 0x98:
-		if data[0] == 0x80 {
-			return 0, errors.New("empty array has no kind")
-		}
-		data = data[1:]
-	case data[0] == 0x98 && len(data) > 2 && data[1] >= 24:
-		data = data[2:]
-	case data[0] == 0x99 && len(data) > 3:
-		data = data[3:]
-	default:
-		return 0, errors.New("array header refused")
+	if major != majorArray || n == 0 || n > MaxArray {
+		return 0, errors.New("CBOR is no array that begins with its kind")
 	}
-	switch {
-	case len(data) >= 1 && data[0] < 24:
-		return uint64(data[0]), nil
-	case len(data) >= 2 && data[0] == 0x18 && data[1] >= 24:
-		return uint64(data[1]), nil
+	major, kind, _, err = header(rest)
+	if err != nil {
+		return 0, err
 	}
-	return 0, errors.New("kind is not a small unsigned integer")
+	if major != majorUnsigned || kind > MaxKind {
+		return 0, errors.New("kind is not a small unsigned integer")
+	}
+	return kind, nil
 }
