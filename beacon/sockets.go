@@ -206,8 +206,8 @@ func openUDP(network string, a netip.AddrPort, shared bool) (*net.UDPConn, error
 
 func portOf(c *net.UDPConn) uint16 { return c.LocalAddr().(*net.UDPAddr).AddrPort().Port() }
 
-// UnicastPort is this daemon's own port, to be announced.
-func (s *Sockets) UnicastPort() uint16 { return s.unicast }
+// Port is this daemon's own port, to be announced.
+func (s *Sockets) Port() uint16 { return s.unicast }
 
 // Run receives until ctx ends or Close, and calls handle for one datagram at a time. It joins the IPv6 group again each minute. It
 // closes the sockets, returns after all its goroutines have, and may be called once.

@@ -47,14 +47,17 @@ func List(c Config) (Snapshot, error) {
 	return build(c.filter(), links, addresses), nil
 }
 
+// subscription calls event after each notice of a change, until ctx ends or it fails. It is called once.
+type subscription func(ctx context.Context, event func()) error
+
 // Monitor watches the interfaces.
 type Monitor struct {
 	// immutable
-	filter   filter
-	poll     time.Duration
-	debounce time.Duration
-	read     func() ([]net.Interface, []address, error)
-	watch    func(ctx context.Context, event func()) error
+	filter    filter
+	poll      time.Duration
+	debounce  time.Duration
+	read      func() ([]net.Interface, []address, error)
+	subscribe func() (subscription, error)
 
 	// guarded by mu
 	mu         sync.Mutex
@@ -65,7 +68,7 @@ type Monitor struct {
 
 // New returns a monitor that has not read anything yet.
 func New(c Config) *Monitor {
-	m := &Monitor{filter: c.filter(), poll: c.Poll, debounce: c.Debounce, read: read, watch: watch}
+	m := &Monitor{filter: c.filter(), poll: c.Poll, debounce: c.Debounce, read: read, subscribe: subscribe}
 	if m.poll <= 0 {
 		m.poll = DefaultPoll
 	}
@@ -103,20 +106,24 @@ func (m *Monitor) Run(ctx context.Context, changed func(Snapshot)) error {
 	defer wg.Wait()
 	defer cancel()
 
+	// Subscribed before the first look, so that no change falls between the two.
 	events := make(chan struct{}, 1)
 	failed := make(chan error, 1)
-	wg.Go(func() {
-		// Subscribed before the first read below or not: an event in between only causes one more look.
-		err := m.watch(ctx, func() {
-			select {
-			case events <- struct{}{}:
-			default:
+	if watch, err := m.subscribe(); err != nil {
+		failed <- err
+	} else {
+		wg.Go(func() {
+			err := watch(ctx, func() {
+				select {
+				case events <- struct{}{}:
+				default:
+				}
+			})
+			if err != nil && ctx.Err() == nil {
+				failed <- err
 			}
 		})
-		if err != nil && ctx.Err() == nil {
-			failed <- err
-		}
-	})
+	}
 
 	m.look(true, changed)
 	poll := time.NewTicker(m.poll)

@@ -80,22 +80,26 @@ func parseAddress(m syscall.NetlinkMessage) (address, bool) {
 	return a, true
 }
 
-// watch calls event for each batch of link or address notices until ctx ends or the socket fails.
-func watch(ctx context.Context, event func()) error {
+// subscribe opens a netlink socket in the groups of links and addresses.
+func subscribe() (subscription, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
-		return fmt.Errorf("netlink socket: %w", err)
+		return nil, fmt.Errorf("netlink socket: %w", err)
 	}
-	f := os.NewFile(uintptr(fd), "netlink")
-	defer f.Close()
 	groups := uint32(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR)
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
-		return fmt.Errorf("netlink subscription: %w", err)
+		unix.Close(fd)
+		return nil, fmt.Errorf("netlink subscription: %w", err)
 	}
+	f := os.NewFile(uintptr(fd), "netlink")
+	return func(ctx context.Context, event func()) error { return notices(ctx, f, event) }, nil
+}
+
+// notices reads until f fails, and closes it when ctx ends.
+func notices(ctx context.Context, f *os.File, event func()) error {
+	defer f.Close()
 	stop := context.AfterFunc(ctx, func() { f.Close() })
 	defer stop()
-	// Whatever happened before the subscription was heard by nobody.
-	event()
 	buf := make([]byte, eventBuffer)
 	for {
 		_, err := f.Read(buf)

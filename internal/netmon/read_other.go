@@ -3,7 +3,6 @@
 package netmon
 
 import (
-	"context"
 	"errors"
 	"net"
 )
@@ -17,5 +16,5 @@ func read() ([]net.Interface, []address, error) {
 	return links, addresses, err
 }
 
-// watch has nothing to subscribe to: the poll finds the changes.
-func watch(context.Context, func()) error { return errors.New("no change events on this system") }
+// subscribe has nothing to subscribe to: the poll finds the changes.
+func subscribe() (subscription, error) { return nil, errors.New("no change events on this system") }
