@@ -3,6 +3,7 @@ package identity
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
@@ -28,7 +29,7 @@ type SignedCertificate struct {
 	raw []byte
 }
 
-// Raw returns the envelope as transported.
+// Raw returns the envelope as transported. The caller does not change it.
 func (c *SignedCertificate) Raw() []byte { return c.raw }
 
 // check holds everything about a certificate that needs no key and no clock.
@@ -36,10 +37,12 @@ func (c *Certificate) check() error {
 	switch {
 	case c.Serial == 0:
 		return errors.New("certificate: serial 0")
-	case c.NotBefore < 0 || c.NotAfter <= c.NotBefore:
-		return errors.New("certificate: empty validity")
-	case c.RenewUntil < 0:
-		return errors.New("certificate: negative renew_until")
+	case c.Mesh.IsZero():
+		return errors.New("certificate: of no mesh")
+	case c.NotBefore < 0 || c.NotAfter <= c.NotBefore || c.NotAfter > MaxTime:
+		return errors.New("certificate: validity empty or without end")
+	case c.RenewUntil < 0 || c.RenewUntil > MaxTime:
+		return errors.New("certificate: renew_until is no time")
 	}
 	if err := keys.CheckPublicKey(c.Node); err != nil {
 		return fmt.Errorf("certificate: node: %w", err)
@@ -92,10 +95,5 @@ func ParseCertificate(raw []byte, mesh keys.MeshID) (*SignedCertificate, error) 
 
 // HasTag reports whether the certificate carries the tag.
 func (c *Certificate) HasTag(tag string) bool {
-	for _, t := range c.Tags {
-		if t == tag {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.Tags, tag)
 }

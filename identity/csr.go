@@ -25,10 +25,13 @@ type SignedCSR struct {
 	raw []byte
 }
 
-// Raw returns the envelope as transported.
+// Raw returns the envelope as transported. The caller does not change it.
 func (c *SignedCSR) Raw() []byte { return c.raw }
 
 func (c *CSR) check() error {
+	if c.Mesh.IsZero() {
+		return errors.New("request: for no mesh")
+	}
 	if err := keys.CheckPublicKey(c.Node); err != nil {
 		return fmt.Errorf("request: node: %w", err)
 	}

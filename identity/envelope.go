@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"sort"
+	"slices"
 
 	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
@@ -34,7 +34,7 @@ func Seal(l keys.Label, m keys.MeshID, payload []byte, signers ...*keys.SigningK
 	for _, k := range signers {
 		e.Sigs = append(e.Sigs, Sig{Kid: k.Public(), Sig: k.Sign(l, m, payload)})
 	}
-	sort.Slice(e.Sigs, func(i, j int) bool { return bytes.Compare(e.Sigs[i].Kid[:], e.Sigs[j].Kid[:]) < 0 })
+	slices.SortFunc(e.Sigs, func(a, b Sig) int { return bytes.Compare(a.Kid[:], b.Kid[:]) })
 	return e
 }
 
@@ -44,11 +44,11 @@ func (e *Envelope) Encode() []byte { return wire.MustMarshal(e) }
 // ID is the hash of the payload, the name of what was signed.
 func (e *Envelope) ID() keys.Hash { return keys.Sum(e.Payload) }
 
-// ParseEnvelope reads an envelope of at most max bytes, with 1 to maxSigs signatures sorted by unique kid. It verifies
+// ParseEnvelope reads an envelope of at most limit bytes, with 1 to maxSigs signatures sorted by unique kid. It verifies
 // nothing yet.
-func ParseEnvelope(b []byte, max int) (*Envelope, error) {
-	if len(b) > max {
-		return nil, fmt.Errorf("envelope has %d bytes, at most %d are allowed", len(b), max)
+func ParseEnvelope(b []byte, limit int) (*Envelope, error) {
+	if len(b) > limit {
+		return nil, fmt.Errorf("envelope has %d bytes, at most %d are allowed", len(b), limit)
 	}
 	var e Envelope
 	if err := wire.Unmarshal(b, &e); err != nil {
@@ -65,8 +65,12 @@ func ParseEnvelope(b []byte, max int) (*Envelope, error) {
 	return &e, nil
 }
 
-// VerifyAll verifies every signature; one that fails makes the whole envelope invalid.
+// VerifyAll verifies every signature; one that fails makes the whole envelope invalid, and so does having none. Whose signatures
+// they have to be is the caller's question.
 func (e *Envelope) VerifyAll(l keys.Label, m keys.MeshID) error {
+	if len(e.Sigs) == 0 {
+		return fmt.Errorf("%w: %s is not signed", ErrSignature, l)
+	}
 	for _, s := range e.Sigs {
 		if !s.Kid.Verify(l, m, e.Payload, s.Sig) {
 			return fmt.Errorf("%w: %s by %s", ErrSignature, l, s.Kid.String()[:16])

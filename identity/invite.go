@@ -1,12 +1,14 @@
 package identity
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/sovereignmesh/meshkey/internal/wire"
@@ -103,11 +105,13 @@ var ErrInvite = errors.New("not a meshkey invite")
 
 var inviteBase32 = base32.StdEncoding.WithPadding(base32.NoPadding)
 
-// Encode returns the one line a person pastes: "mk1i" + base32(CBOR || H("mk1i" || CBOR)[:4]) in lower case.
+// Encode returns the one line a person pastes: "mk1i" + base32(CBOR || H("mk1i" || CBOR)[:4]) in lower case. Heads are written in
+// their one order, by issuer.
 func (v *Invite) Encode() string {
+	heads := slices.SortedFunc(slices.Values(v.Heads), func(a, b IssuerHead) int { return bytes.Compare(a.Issuer[:], b.Issuer[:]) })
 	w := inviteWire{
 		Mesh: v.Mesh, ID: v.ID, Secret: [32]byte(v.Secret.Bytes()), RootVersion: v.RootVersion, RootHash: v.RootHash,
-		Heads: v.Heads, Endpoints: v.Endpoints, IssuerNode: v.IssuerNode, Expiry: v.Expiry, Name: v.Name,
+		Heads: heads, Endpoints: v.Endpoints, IssuerNode: v.IssuerNode, Expiry: v.Expiry, Name: v.Name,
 	}
 	b := wire.MustMarshal(w)
 	sum := keys.Sum([]byte(invitePrefix), b)
@@ -156,13 +160,21 @@ func parseInviteBody(body []byte) (*Invite, error) {
 	if len(w.Heads) > MaxInviteHeads || len(w.Endpoints) == 0 || len(w.Endpoints) > MaxEndpoints {
 		return nil, fmt.Errorf("%w: too many or no addresses or heads", ErrInvite)
 	}
+	for i, h := range w.Heads {
+		if i > 0 && bytes.Compare(w.Heads[i-1].Issuer[:], h.Issuer[:]) >= 0 {
+			return nil, fmt.Errorf("%w: heads not sorted and unique", ErrInvite)
+		}
+		if err := keys.CheckPublicKey(h.Issuer); err != nil || h.Seq == 0 || h.Hash.IsZero() {
+			return nil, fmt.Errorf("%w: head %d names no entry", ErrInvite, i)
+		}
+	}
 	for _, e := range w.Endpoints {
 		if _, err := e.AddrPort(); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrInvite, err)
 		}
 	}
-	if w.Mesh.IsZero() || w.RootVersion == 0 || w.RootHash.IsZero() || w.Expiry <= 0 {
-		return nil, fmt.Errorf("%w: a field is empty", ErrInvite)
+	if w.Mesh.IsZero() || w.RootVersion == 0 || w.RootHash.IsZero() || w.Expiry <= 0 || w.Expiry > MaxTime {
+		return nil, fmt.Errorf("%w: a field is empty or out of range", ErrInvite)
 	}
 	if err := keys.CheckPublicKey(w.IssuerNode); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvite, err)

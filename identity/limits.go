@@ -1,14 +1,15 @@
 package identity
 
 const (
-	// MaxCertificate is the longest encoded certificate envelope: 16 tags, the longest name, and the fixed fields.
-	MaxCertificate = 600
-	// MaxBinding is the longest encoded binding envelope; all its fields are of fixed or bounded width.
-	MaxBinding = 320
-	// MaxCSR is the longest encoded request envelope.
-	MaxCSR = 900
-	// MaxInvite is the longest decoded invite: 64 issuer heads would be 5 KiB; an invite carries at most MaxInviteHeads.
-	MaxInvite = 1200
+	// MaxCertificate is the longest encoded certificate envelope: every field at its widest, tags and name at their bounds. Together
+	// with a binding it fits the 1022 bytes of a handshake payload.
+	MaxCertificate = 602
+	// MaxBinding is the longest encoded binding envelope: every field at its widest.
+	MaxBinding = 249
+	// MaxCSR is the longest encoded request envelope: every field at its widest, tags and name at their bounds.
+	MaxCSR = 562
+	// MaxInvite is the longest decoded invite without its checksum: every list at its bound and every field at its widest.
+	MaxInvite = 1035
 	// MaxInviteHeads bounds the heads in an invite so that its text stays pasteable.
 	MaxInviteHeads = 8
 	// MaxEndpoints is the most addresses a beacon or an invite lists.
@@ -21,6 +22,9 @@ const (
 	MaxTags = 16
 	// MaxTagBytes bounds all tags of a certificate together, so that a certificate fits a handshake payload.
 	MaxTagBytes = 256
+	// MaxTime is the latest time any object may name, the end of the year 9999: later ones have no form in JSON, and sums with them
+	// could overflow.
+	MaxTime = 253402300799
 	// MaxBindingLife is the longest a Noise static key may serve.
 	MaxBindingLife = 24 * 3600
 	// ClockSlack is how far a peer's clock may be behind or ahead before a window counts as not begun.

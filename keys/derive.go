@@ -160,3 +160,9 @@ func (x Exporter) NextStreamKey(k TrafficKey) TrafficKey {
 func ChainStart(m MeshID, issuer PublicKey) Hash {
 	return Sum([]byte(infoChain), m[:], issuer[:])
 }
+
+// ConfirmationHash is what the confirmation words of an enrolment are taken from: H("meshkey/1 words" || channel binding).
+func ConfirmationHash(channel Hash) Hash { return Sum([]byte(infoWords), channel[:]) }
+
+// RequestHash is what the words of a certificate request are taken from: H("meshkey/1 csr-words" || H(payload)).
+func RequestHash(request Hash) Hash { return Sum([]byte(infoCSRWords), request[:]) }

@@ -23,6 +23,45 @@ type Signature [64]byte
 // ErrWeakKey means the bytes are no key, a key in non-canonical form, or a point of small order.
 var ErrWeakKey = errors.New("public key is not a canonical point of large order")
 
+// smallOrderY are the y coordinates, little-endian and canonical, of the eight points of small order: 1, −1, 0 (twice) and those of
+// the four points of order 8. A point's encoding is y with the sign of x in the top bit.
+var smallOrderY = [5][32]byte{
+	{0: 1},
+	{
+		0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
+	},
+	{},
+	{
+		0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0,
+		0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+	},
+	{
+		0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f,
+		0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+	},
+}
+
+// weak finds the keys CheckPublicKey refuses among the points of the curve, by their bytes alone.
+func weak(b [32]byte) bool {
+	b[31] &= 0x7f
+	for _, y := range smallOrderY {
+		if b == y {
+			return true
+		}
+	}
+	// y ≥ p = 2^255 − 19 is not canonical.
+	if b[31] != 0x7f || b[0] < 0xed {
+		return false
+	}
+	for _, c := range b[1:31] {
+		if c != 0xff {
+			return false
+		}
+	}
+	return true
+}
+
 // CheckPublicKey refuses bytes that are no canonical Ed25519 point, and points of small order, under which one signature
 // verifies for many messages. It is called whenever a key is first seen.
 func CheckPublicKey(b [32]byte) error {
@@ -64,9 +103,10 @@ func signatureInput(l Label, m MeshID, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// Verify reports whether sig is p's signature over payload under the label, in the mesh.
+// Verify reports whether sig is p's signature over payload under the label, in the mesh. A key that [CheckPublicKey] refuses
+// verifies nothing, also where a caller has not checked it.
 func (p PublicKey) Verify(l Label, m MeshID, payload []byte, sig Signature) bool {
-	return ed25519.Verify(p[:], signatureInput(l, m, payload), sig[:])
+	return !weak(p) && ed25519.Verify(p[:], signatureInput(l, m, payload), sig[:])
 }
 
 // SigningKey is an Ed25519 private key. It is used by reference and never printed.
