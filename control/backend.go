@@ -71,9 +71,9 @@ type Endpoint struct {
 	Port    uint16
 }
 
-// Connector opens streams. Resolve fails with NotFound for an unknown node, Denied as [Refuse] makes it if the grants held here
-// already say no, and does not touch the network. Open asks the peer; a refusal is a [Refuse] with the audit number if the peer
-// told one. The stream belongs to the caller of Open.
+// Connector opens streams. Resolve fails with NotFound for an unknown node and does not touch the network; if the grants held here
+// already say no it returns the endpoint *and* an error of [Refuse]. Open asks the peer; a refusal is a [Refuse] with the number of
+// the peer's audit record, if it told one. Its context bounds the opening alone: the stream outlives it and belongs to the caller.
 type Connector interface {
 	Resolve(ctx context.Context, target string) (*Endpoint, error)
 	Open(ctx context.Context, by Caller, target string) (forward.Stream, error)
@@ -82,6 +82,6 @@ type Connector interface {
 // Process is the daemon as a process.
 type Process interface {
 	Version() *Version
-	Ready(ctx context.Context) error // returns when the node serves, or with the context's error
+	Ready(ctx context.Context) error // nil as soon as the node serves, also if ctx has ended; else the context's error
 	Shutdown(by Caller)              // asks for an orderly stop and returns at once
 }

@@ -7,4 +7,59 @@ const (
 	MaxAuditPage = 1000
 	// MaxWait bounds how long a request may wait for acknowledgements or readiness.
 	MaxWait = 5 * time.Minute
+
+	// maxBody bounds a request: the largest, an expose with many subjects, has a few KB.
+	maxBody = 64 << 10
+	// maxHeader bounds a request's header lines; ours has four of them.
+	maxHeader = 16 << 10
+	// maxAnswer bounds what a client reads of one answer: the status of a mesh of 10,000 members has ~5 MB.
+	maxAnswer = 32 << 20
+	// maxEvent bounds one line of an event stream.
+	maxEvent = 64 << 10
+	// maxConns bounds the owner's connections to the socket; maxHeld of them may be held by `connect`, so that a script that
+	// opens without end leaves room for a revocation. maxOtherConns bounds those of all other users together.
+	maxConns      = 256
+	maxHeld       = 224
+	maxOtherConns = 32
+	// maxAllow bounds the subjects of one expose and the users of one connect.
+	maxAllow = 64
+	// maxNote is the protocol's bound of a grant's note.
+	maxNote = 200
+	// maxReason bounds the reason of a revocation, which goes into the audit log.
+	maxReason = 200
+	// maxUses bounds one invite: beyond a rack of machines, make another.
+	maxUses = 100
+	// maxInviteTTL bounds an invite's life: it is a bearer secret.
+	maxInviteTTL = 7 * 24 * time.Hour
+	// maxQuery bounds one filter of a query.
+	maxQuery = 256
+
+	// headerTimeout and bodyTimeout bound a client that sends slowly; it is on this machine.
+	headerTimeout = 5 * time.Second
+	bodyTimeout   = 5 * time.Second
+	// idleTimeout closes kept connections.
+	idleTimeout = time.Minute
+	// answerTimeout bounds the work of one request, beyond what it asked to wait.
+	answerTimeout = 30 * time.Second
+	// verifyTimeout bounds a verification of the audit log: 10 million records at 1 µs of hashing, with slow disks.
+	verifyTimeout = 10 * time.Minute
+	// writeTimeout bounds a client that does not read its answer.
+	writeTimeout = 10 * time.Second
+	// drainTimeout is how long a stopping server waits for answers being written.
+	drainTimeout = 2 * time.Second
+	// readyPoll is how often a client looks for the socket of a daemon that is starting.
+	readyPoll = 20 * time.Millisecond
+	// probeTimeout bounds the question whether a daemon answers on an existing socket.
+	probeTimeout = time.Second
+	// dialTimeout bounds a client's connect: the daemon's backlog is full or it hangs.
+	dialTimeout = 5 * time.Second
+
+	// maxFrame is one frame of a spliced connection: four stream records.
+	maxFrame = 64 << 10
+	// maxSocketPath is sun_path without its final zero on Linux; the BSDs have 103.
+	maxSocketPath = 107
+	// maxProbes bounds the search for a free loopback address: collisions of 16-bit hashes among a few services.
+	maxProbes = 32
+	// maxGroups bounds the supplementary groups read of a caller: the kernel's own limit.
+	maxGroups = 65536
 )

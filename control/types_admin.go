@@ -197,10 +197,10 @@ type Connection struct {
 }
 
 // ConnectEvent is one line of the answer to a ConnectRequest, a stream of JSON Lines. The first is "listening" or an error
-// document; "open" and "close" follow for each connection, "refused" for one that was not served.
+// document; "open" and "close" follow for each connection, "refused" for one that was not served, "failed" if the listener broke.
 type ConnectEvent struct {
 	Envelope
-	Event    string `json:"event"` // listening | open | close | refused
+	Event    string `json:"event"` // listening | open | close | refused | failed
 	Listen   string `json:"listen,omitempty"`
 	Target   string `json:"target,omitempty"`
 	From     string `json:"from,omitempty"`

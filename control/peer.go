@@ -1,0 +1,148 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Credentials is what the kernel tells about the process at the other end of a unix socket, as of its connect.
+type Credentials struct {
+	UID    uint32
+	GID    uint32
+	Groups []uint32 // supplementary
+	PID    int32    // 0 if unknown
+}
+
+// inGroup reports whether the process is in the group.
+func (c Credentials) inGroup(gid uint32) bool { return c.GID == gid || slices.Contains(c.Groups, gid) }
+
+// PeerCredentials asks the kernel. It fails for anything but a unix socket, and then nobody is served.
+func PeerCredentials(c net.Conn) (Credentials, error) {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return Credentials{}, errors.New("not a unix socket")
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return Credentials{}, err
+	}
+	var cred Credentials
+	var credErr error
+	if err := raw.Control(func(fd uintptr) { cred, credErr = peerCredentials(int(fd)) }); err != nil {
+		return Credentials{}, err
+	}
+	if credErr != nil {
+		return Credentials{}, credErr
+	}
+	return cred, nil
+}
+
+// access is the class of a route.
+type access int
+
+const (
+	read  access = iota // the owner, root, and the reading group
+	write               // the owner and root
+)
+
+// proof is the result of the credential look-up of one connection. An error in it refuses every request.
+type proof struct {
+	cred Credentials
+	err  error
+}
+
+// gate accepts connections, finds out whose they are, once, and bounds how many there are: those of the owner and root apart
+// from all others, so that readers cannot keep the owner from a revocation.
+type gate struct {
+	net.Listener
+	server *Server
+	owners chan struct{}
+	others chan struct{}
+}
+
+func (s *Server) gate(ln net.Listener) *gate {
+	return &gate{ln, s, make(chan struct{}, maxConns), make(chan struct{}, maxOtherConns)}
+}
+
+// knownConn is a connection whose other end is known.
+type knownConn struct {
+	net.Conn
+	proof   proof
+	release func()
+}
+
+func (c *knownConn) Close() error {
+	c.release()
+	return c.Conn.Close()
+}
+
+// tooMany is said in HTTP, so that the client shows a sentence and not a torn connection.
+const tooMany = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" +
+	`{"schema":"meshkey.error/1","error":{"code":1,"message":"too many connections to the daemon's socket","next":"close some meshkey connect"}}` + "\n"
+
+// Accept returns the next connection that has a place.
+func (g *gate) Accept() (net.Conn, error) {
+	for {
+		c, err := g.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		cred, err := g.server.cfg.Credentials(c)
+		slots := g.others
+		if err == nil && g.server.owns(cred) {
+			slots = g.owners
+		}
+		select {
+		case slots <- struct{}{}:
+			return &knownConn{c, proof{cred, err}, sync.OnceFunc(func() { <-slots })}, nil
+		default:
+			c.SetWriteDeadline(time.Now().Add(probeTimeout))
+			io.WriteString(c, tooMany)
+			c.Close()
+		}
+	}
+}
+
+// owns reports whether the process may change things.
+func (s *Server) owns(c Credentials) bool { return c.UID == s.cfg.Owner || c.UID == 0 }
+
+// proofKey keys the proof in the context of a connection's requests.
+type proofKey struct{}
+
+func connContext(ctx context.Context, c net.Conn) context.Context {
+	if k, ok := c.(*knownConn); ok {
+		return context.WithValue(ctx, proofKey{}, k.proof)
+	}
+	return ctx
+}
+
+// admit is the one place that decides who may call a route.
+func (s *Server) admit(r *http.Request, want access) (Caller, *Error) {
+	p, ok := r.Context().Value(proofKey{}).(proof)
+	if !ok {
+		return Caller{}, Errorf(Failed, "", "the daemon cannot tell who you are")
+	}
+	if p.err != nil {
+		return Caller{}, Errorf(Failed, "", "the daemon cannot tell who you are: %w", p.err)
+	}
+	caller := Caller{UID: p.cred.UID, GID: p.cred.GID, PID: p.cred.PID}
+	if s.owns(p.cred) {
+		return caller, nil
+	}
+	if s.cfg.ReadGroup != nil && p.cred.inGroup(*s.cfg.ReadGroup) {
+		if want == read {
+			return caller, nil
+		}
+		return Caller{}, Errorf(Failed, s.asOwner(), "uid %d may only read here; changes are for uid %d, who runs the daemon", caller.UID, s.cfg.Owner)
+	}
+	return Caller{}, Errorf(Failed, s.asOwner(), "this daemon belongs to uid %d, you are uid %d", s.cfg.Owner, caller.UID)
+}
+
+func (s *Server) asOwner() string { return fmt.Sprintf("sudo -u '#%d' meshkey …", s.cfg.Owner) }
