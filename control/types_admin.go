@@ -1,9 +1,6 @@
 package control
 
-import (
-	"encoding/json"
-	"time"
-)
+import "time"
 
 // Decision is the policy's answer to "may FROM use TARGET", by the grants this node holds.
 type Decision struct {
@@ -90,21 +87,24 @@ type AuditQuery struct {
 	Verdict string
 }
 
-// AuditRecord is one entry of the log. Names are the ones known now; the log itself holds ids.
+// AuditRecord is one entry of the log. Names are the ones known now; the log itself holds ids. An entry that cannot be read has
+// only an index and an error.
 type AuditRecord struct {
-	Index      uint64          `json:"index"`
-	Time       time.Time       `json:"time"`
-	Code       string          `json:"code"`
-	Actor      string          `json:"actor,omitempty"`
-	Target     string          `json:"target,omitempty"`
-	Verdict    string          `json:"verdict,omitempty"`
-	Reason     string          `json:"reason,omitempty"`
-	Grant      string          `json:"grant,omitempty"`
-	Session    string          `json:"session,omitempty"`
-	Bytes      uint64          `json:"bytes,omitempty"`
-	DurationMS int64           `json:"duration_ms,omitempty"`
-	Before     json.RawMessage `json:"before,omitempty"`
-	After      json.RawMessage `json:"after,omitempty"`
+	Index      uint64    `json:"index"`
+	Time       time.Time `json:"time,omitzero"`
+	Code       string    `json:"code,omitempty"`
+	Actor      string    `json:"actor,omitempty"`
+	Target     string    `json:"target,omitempty"`
+	Verdict    string    `json:"verdict,omitempty"`
+	Reason     string    `json:"reason,omitempty"`
+	Grant      string    `json:"grant,omitempty"`
+	Session    string    `json:"session,omitempty"`
+	Bytes      uint64    `json:"bytes,omitempty"`
+	DurationMS int64     `json:"duration_ms,omitempty"`
+	Before     string    `json:"before,omitempty"`
+	After      string    `json:"after,omitempty"`
+	Count      uint64    `json:"count,omitempty"` // how many events it stands for, if more than one
+	Error      string    `json:"error,omitempty"`
 }
 
 // AuditPage is a part of the log. Next is where to go on, 0 at the end.
@@ -129,11 +129,12 @@ type AuditEntry struct {
 
 func (*AuditEntry) SchemaName() string { return "meshkey.audit-entry/1" }
 
-// AuditFinding is one thing that does not verify. First and Last are record indices, both included.
+// AuditFinding is one thing that does not verify. First and Last are record indices, both included; all before First is proven.
 type AuditFinding struct {
-	Kind  string `json:"kind"` // changed | missing | order | checkpoint | signature | torn
+	Kind  string `json:"kind"` // entry | leaf | missing | unsigned | tile | range | checkpoint | journal | fork | unreadable
 	First uint64 `json:"first"`
 	Last  uint64 `json:"last"`
+	File  string `json:"file,omitempty"`
 	Text  string `json:"text"`
 }
 
@@ -143,12 +144,14 @@ type AuditReport struct {
 	Log         string         `json:"log"`
 	OK          bool           `json:"ok"`
 	Size        uint64         `json:"size"`
-	Root        string         `json:"root,omitempty"` // tree hash, hexadecimal
+	Signed      uint64         `json:"signed"` // records the newest signature covers
+	Root        string         `json:"root,omitempty"`
 	Checkpoint  time.Time      `json:"checkpoint,omitzero"`
-	Unsigned    uint64         `json:"unsigned"` // records after the newest signed checkpoint
 	Witnesses   []string       `json:"witnesses,omitempty"`
-	Findings    []AuditFinding `json:"findings,omitempty"`
-	Gaps        []AuditFinding `json:"gaps,omitempty"` // gaps the node itself recorded and signed
+	Gaps        uint64         `json:"gaps,omitempty"`       // times when events were lost, as the log itself says
+	Recoveries  uint64         `json:"recoveries,omitempty"` // starts after a crash, as the log itself says
+	Findings    []AuditFinding `json:"findings,omitempty"`   // by First
+	More        int            `json:"more_findings,omitempty"`
 	DurationMS  int64          `json:"duration_ms"`
 	StateDir    string         `json:"state_dir,omitempty"` // with an offline verification
 	Unwitnessed bool           `json:"unwitnessed,omitempty"`

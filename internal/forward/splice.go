@@ -37,10 +37,10 @@ func Splice(ctx context.Context, local Local, stream Stream) Result {
 	stop := context.AfterFunc(ctx, func() { s.abort(context.Cause(ctx)) })
 	var wg sync.WaitGroup
 	over := make(chan struct{})
-	if a, ok := stream.(Aborter); ok {
+	if w, ok := stream.(Watched); ok {
 		wg.Go(func() {
 			select {
-			case <-a.Aborted():
+			case <-w.Done():
 				s.abort(ErrAborted)
 			case <-over:
 			}

@@ -233,7 +233,7 @@ type deadStream struct {
 	dead chan struct{}
 }
 
-func (s deadStream) Aborted() <-chan struct{} { return s.dead }
+func (s deadStream) Done() <-chan struct{} { return s.dead }
 
 func TestStreamThatDiesUnreadAbortsTheProgram(t *testing.T) {
 	program, local := tcpPair(t)

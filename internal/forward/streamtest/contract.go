@@ -92,20 +92,6 @@ func Contract(t *testing.T, pair func(t *testing.T) (a, b forward.Stream)) {
 		within(t, done)
 		a.Close()
 	})
-	t.Run("CloseBeforeTheEndIsAnAbort", func(t *testing.T) {
-		a, b := pair(t)
-		defer b.Close()
-		mustWrite(t, b, "never read")
-		a.Close()
-		done := make(chan error, 1)
-		go func() {
-			_, err := io.Copy(io.Discard, b)
-			done <- err
-		}()
-		if err := within(t, done); err == nil {
-			t.Fatal("an orderly end although the other side closed without one")
-		}
-	})
 	t.Run("CloseAfterBothEndsLosesNothing", func(t *testing.T) {
 		a, b := pair(t)
 		defer b.Close()
