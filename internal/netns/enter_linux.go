@@ -113,6 +113,10 @@ func runInit() int {
 
 // prepare gives the namespaces their own /proc, and a /run in which ip(8) can keep the names of further network namespaces.
 func prepare() error {
+	// Not every user has the folders of the administrator's tools in the path; inside we are the administrator.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		return err
+	}
 	for _, tool := range []string{"ip", "nsenter", "sysctl"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fmt.Errorf("%s is not installed (Debian packages iproute2, util-linux, procps)", tool)
