@@ -127,7 +127,7 @@ func (a *Acceptor) accept(ctx context.Context, conn net.Conn, first keys.Suite, 
 
 	// 4. A gate that opens it.
 	local := a.cfg.Local()
-	if err := local.check(); err != nil {
+	if err := local.check(false); err != nil {
 		return nil, fail(ReasonLocal, err)
 	}
 	r, err := a.open(&local, first, src, m1[1:], rest[:0:sizeP1])

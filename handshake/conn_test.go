@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -70,3 +71,45 @@ func (c *scriptConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 func (c *scriptConn) SetDeadline(time.Time) error      { return nil }
 func (c *scriptConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *scriptConn) SetWriteDeadline(time.Time) error { return nil }
+
+// chanConn is one end of a connection whose writes go through a function and whose reads come from a channel.
+type chanConn struct {
+	in   <-chan []byte
+	rest []byte
+	out  func([]byte)
+	done func()
+	once sync.Once
+	shut atomic.Bool
+}
+
+func (c *chanConn) Read(b []byte) (int, error) {
+	for len(c.rest) == 0 {
+		m, ok := <-c.in
+		if !ok {
+			return 0, io.EOF
+		}
+		c.rest = m
+	}
+	n := copy(b, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+func (c *chanConn) Write(b []byte) (int, error) {
+	if c.shut.Load() {
+		return 0, net.ErrClosed
+	}
+	c.out(b)
+	return len(b), nil
+}
+
+func (c *chanConn) Close() error {
+	c.shut.Store(true)
+	c.once.Do(c.done)
+	return nil
+}
+func (c *chanConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (c *chanConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (c *chanConn) SetDeadline(time.Time) error      { return nil }
+func (c *chanConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *chanConn) SetWriteDeadline(time.Time) error { return nil }

@@ -59,11 +59,8 @@ func Dial(ctx context.Context, conn net.Conn, d DialConfig) (*Result, error) {
 func DialEnroll(ctx context.Context, conn net.Conn, e EnrollDial) (*Result, error) {
 	d := DialConfig{Local: e.Local, Suite: keys.SuiteEnroll, Responder: e.Issuer, Now: e.Now}
 	return dial(ctx, conn, &d, func() (*initiator, []byte, error) {
-		switch {
-		case !e.Secret.IsSet():
+		if !e.Secret.IsSet() {
 			return nil, nil, fail(ReasonLocal, fmt.Errorf("invite secret: %w", keys.ErrUnset))
-		case len(e.Local.Certificate) != 0:
-			return nil, nil, fail(ReasonLocal, errors.New("a joiner has no certificate"))
 		}
 		return initiate(&d, keys.SuiteEnroll, e.Secret.PSK(e.Local.Mesh), e.Invite)
 	})
@@ -101,7 +98,7 @@ func dial(ctx context.Context, conn net.Conn, d *DialConfig, start func() (*init
 
 // check refuses what is the caller's mistake before a byte is sent.
 func (d *DialConfig) check() error {
-	if err := d.Local.check(); err != nil {
+	if err := d.Local.check(d.Suite == keys.SuiteEnroll); err != nil {
 		return err
 	}
 	switch {

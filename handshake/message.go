@@ -72,8 +72,8 @@ func (p *payload) check() error {
 		return fmt.Errorf("payload: certificate of %d bytes, at most %d", len(p.Certificate), identity.MaxCertificate)
 	case len(p.Binding) == 0 || len(p.Binding) > identity.MaxBinding:
 		return fmt.Errorf("payload: binding of %d bytes, want 1 to %d", len(p.Binding), identity.MaxBinding)
-	case p.Time < 0:
-		return errors.New("payload: negative time")
+	case p.Time < 0 || p.Time > identity.MaxTime:
+		return errors.New("payload: time out of range")
 	}
 	return nil
 }

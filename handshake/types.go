@@ -30,9 +30,15 @@ type Local struct {
 	ConnSeq uint64
 }
 
-// check refuses a Local that no handshake can be made of.
-func (l *Local) check() error {
+// check refuses a Local that no handshake can be made of. Only a joiner has no certificate.
+func (l *Local) check(joiner bool) error {
 	switch {
+	case joiner && len(l.Certificate) != 0:
+		return errors.New("a joiner has no certificate")
+	case !joiner && len(l.Certificate) == 0:
+		return errors.New("no certificate")
+	case len(l.Binding) == 0:
+		return errors.New("no binding")
 	case l.Mesh.IsZero():
 		return errors.New("no mesh id")
 	case l.Node.IsZero():
