@@ -162,9 +162,6 @@ func ParseEnvelope(raw []byte, mesh keys.MeshID) (*Announcement, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := keys.CheckPublicKey(a.Node); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrAnnouncement, err)
-	}
 	if err := e.VerifyOnly(keys.LabelBeacon, mesh, a.Node.Public()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAnnouncement, err)
 	}

@@ -32,7 +32,7 @@
 //	   9: interval_ms u64      to the sender's next beacon; clamped to 5..60 s by the receiver
 //	  10: boot_id bstr8        the first eight bytes of the binding's
 //	  11: port u16             the sender's own UDP port, not 0
-//	}                          at most 900 bytes; with every field at its maximum 283
+//	}                          at most 900 bytes; with every field at its maximum 290
 //
 // An endpoint is a unicast IP literal with a port: not unspecified, multicast, 255.255.255.255 or an IPv4-mapped address. Probe and
 // reply never stand together. A datagram that asks (probe, solicit) has k ≥ 2, which fits every payload of this version, so that
@@ -55,8 +55,8 @@
 //  5. not our own (own), not of a revoked node (revoked)
 //  6. (epoch, counter) above the newest verified one (replay)
 //  7. bucket of source and node id, 1/s burst 5 (pair_rate)
-//  8. the key of a node that is not enrolled is sound, when first seen (weak_key); Ed25519 (signature); then (epoch, counter) is
-//     stored, for 10 minutes after the last beacon, and the node's bucket charged, 2/s burst 6 (node_rate)
+//  8. Ed25519 under a canonical key of large order (signature); then (epoch, counter) is stored, for 10 minutes after the last
+//     beacon, and the node's bucket charged, 2/s burst 6 (node_rate)
 //  9. Known says whether the node is enrolled: peer table or candidate table, the caller's to keep
 //  10. interval clamped; ClockSkew if its clock is more than 120 s off: a hint, but no presence. [Heard.Dialable] lists the signed
 //     endpoints only, with the interface as zone of link-local ones, and loopback ones only if it came from loopback

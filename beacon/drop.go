@@ -21,7 +21,6 @@ const (
 	DropRevoked               // 5: of a revoked node
 	DropReplay                // 6: not newer than the newest verified one
 	DropPair                  // 7: this node id from this source is over its rate
-	DropWeakKey               // 8: the node id is no key that can sign
 	DropSignature             // 8: not signed by the node it names
 	DropNode                  // 8: the proven node is over its rate
 	drops                     // the number of reasons
@@ -29,7 +28,7 @@ const (
 
 var dropNames = [drops]string{
 	"size", "source_rate", "global_rate", "sealed", "older_rate", "malformed", "own", "revoked", "replay", "pair_rate",
-	"weak_key", "signature", "node_rate",
+	"signature", "node_rate",
 }
 
 // Error names the reason as metrics do.

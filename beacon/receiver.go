@@ -202,10 +202,7 @@ func (r *Receiver) Receive(p Packet, now time.Time) (*Heard, error) {
 	if !r.pairs.take(pair{from, a.Node}, at) {
 		return nil, r.counts.drop(DropPair)
 	}
-	// 8: the proof. A certificate proved the key of an enrolled node to be sound; a stranger's is looked at when first seen.
-	if standing != Enrolled && seen == nil && keys.CheckPublicKey(a.Node) != nil {
-		return nil, r.counts.drop(DropWeakKey)
-	}
+	// 8: the proof. Under a key that is not canonical or of small order nothing verifies.
 	if e.VerifyOnly(keys.LabelBeacon, r.cfg.Mesh, a.Node.Public()) != nil {
 		return nil, r.counts.drop(DropSignature)
 	}
