@@ -1,0 +1,373 @@
+package trust
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/sovereignmesh/meshkey/keys"
+)
+
+// Applied describes what applying an entry changed.
+type Applied struct {
+	Entry   *Entry
+	Stray   bool // of a branch not held: only its removals count
+	Vouched bool // nothing but the knowledge of which branch is right; not to be stored or passed on
+}
+
+// ApplyEntry adds an entry. It never looks at a clock. The errors are ErrHave, ErrGap, ErrInvalid, ErrFork (AddEvidence wants
+// the pair), ErrBranch, ErrVoid and ErrFull; the State is nil with any of them.
+func (s *State) ApplyEntry(raw []byte) (*State, Applied, error) {
+	e, err := ParseEntry(raw, s.mesh)
+	if err != nil {
+		return nil, Applied{}, invalid(err)
+	}
+	return s.applyEntry(e)
+}
+
+func (s *State) applyEntry(e *Entry) (*State, Applied, error) {
+	c, ok := s.chain(e.Issuer)
+	named, held := s.RootAt(e.RootVersion)
+	if !ok {
+		if !held {
+			return nil, Applied{}, fmt.Errorf("entry: root %d: %w", e.RootVersion, ErrGap)
+		}
+		return nil, Applied{}, invalidf("entry: signed by no issuer of the mesh")
+	}
+	if l, ok := c.links.get(seqKey(e.Seq)); ok {
+		if l.hash == e.hash {
+			return nil, Applied{}, fmt.Errorf("entry: %w", ErrHave)
+		}
+		return s.contradict(c, e, named)
+	}
+	next := e.Seq == c.seq+1 && e.Prev == c.hash
+	switch {
+	case !next && c.vouches(e):
+		return s.lower(c, e)
+	case c.cutoff != nil && e.Seq > c.cutoff.Seq:
+		return nil, Applied{}, fmt.Errorf("entry: after the cutoff: %w", ErrVoid)
+	case !held:
+		return nil, Applied{}, fmt.Errorf("entry: root %d: %w", e.RootVersion, ErrGap)
+	case e.Seq > c.seq+1 && !c.forked():
+		return nil, Applied{}, fmt.Errorf("entry %d: %d is the last one held: %w", e.Seq, c.seq, ErrGap)
+	}
+	if err := e.verify(s.mesh); err != nil {
+		return nil, Applied{}, invalid(err)
+	}
+	if !next {
+		if c.forked() {
+			return s.stray(c, e, named)
+		}
+		return nil, Applied{}, fmt.Errorf("entry %d: %w", e.Seq, ErrBranch)
+	}
+	if a := c.anchored(); a != nil && a.Seq == e.Seq && a.Hash != e.hash {
+		return nil, Applied{}, fmt.Errorf("entry %d: not the one its root or invite names: %w", e.Seq, ErrBranch)
+	}
+	is, listed := named.Issuer(e.Issuer)
+	switch {
+	case !listed:
+		return nil, Applied{}, invalidf("entry: the root it names does not list its issuer")
+	case e.Time < c.time:
+		return nil, Applied{}, invalidf("entry: older than the entry before it")
+	case e.RootVersion < c.rootVersion:
+		return nil, Applied{}, invalidf("entry: names an older root than the entry before it")
+	case e.Time > is.NotAfter:
+		return nil, Applied{}, invalidf("entry: after the issuer's not_after")
+	}
+	return s.take(c, e, named, is), Applied{Entry: e}, nil
+}
+
+// contradict is an entry whose number is taken by another.
+func (s *State) contradict(c *chain, e *Entry, named *Root) (*State, Applied, error) {
+	if c.vouches(e) {
+		return s.lower(c, e)
+	}
+	if err := e.verify(s.mesh); err != nil {
+		return nil, Applied{}, invalid(err)
+	}
+	switch {
+	case c.cutoff != nil:
+		return nil, Applied{}, fmt.Errorf("entry: a root chose another branch: %w", ErrVoid)
+	case named == nil:
+		return nil, Applied{}, fmt.Errorf("entry: root %d: %w", e.RootVersion, ErrGap)
+	case c.evidence != nil:
+		return s.stray(c, e, named)
+	}
+	return nil, Applied{}, &ForkError{Issuer: e.Issuer, Seq: e.Seq}
+}
+
+// take appends a valid entry to its chain.
+func (s *State) take(c *chain, e *Entry, named *Root, is *Issuer) *State {
+	n := s.edit()
+	c = n.editChain(c)
+	c.seq, c.hash, c.time, c.rootVersion = e.Seq, e.hash, e.Time, e.RootVersion
+	enrolled := map[keys.NodeID]bool{}
+	for _, o := range e.Ops {
+		if o, ok := o.(OpEnroll); ok && n.enroll(c, is, o) {
+			enrolled[o.Node] = true
+		}
+	}
+	for _, o := range e.Ops {
+		switch o := o.(type) {
+		case OpGroup:
+			n.setGroup(c, named, o)
+		case OpGrant:
+			n.grant(c, is, o)
+		case OpUnknown:
+			if o.critical() && c.upgrade == 0 {
+				c.upgrade = e.Seq
+			}
+		case OpRevokeNode:
+			if enrolled[successorOf(o)] && is.Caps.Has(CapRevoke) && o.successorSigned(n.mesh) {
+				n.succeed(c, o.Node, o.Successor.Node)
+			}
+		}
+	}
+	n.remove(c, e, is, false)
+	c.links = c.links.set(seqKey(e.Seq), c.link)
+	if a := c.anchored(); a != nil && a.Seq == c.seq {
+		c.vouch = nil
+		if c.cutoff != nil {
+			n.dropStrays(c)
+		}
+	}
+	n.limit()
+	return n
+}
+
+func successorOf(o OpRevokeNode) keys.NodeID {
+	if o.Successor == nil {
+		return keys.NodeID{}
+	}
+	return o.Successor.Node
+}
+
+// enroll records an enrolment and reports whether the issuer had the right to it. Serials rise along a chain; an op that does not
+// keep to it, to the issuer's limits or to its rights is ignored, so that removals beside it still work.
+func (s *State) enroll(c *chain, is *Issuer, o OpEnroll) bool {
+	if o.Serial <= c.maxSerial {
+		return false
+	}
+	c.maxSerial = o.Serial
+	if enrollAllowed(is, o.Tags, o.NotBefore, o.NotAfter) != "" {
+		return false
+	}
+	f := s.nodeOf(o.Node)
+	if last := f.enrolments; last != nil && last.op.Name == o.Name && slices.Equal(last.op.Tags, o.Tags) {
+		o.Name, o.Tags = last.op.Name, last.op.Tags // a renewal shares its strings with what it renews
+	}
+	x := &enrolment{op: o, issuer: c.index, seq: c.seq, next: f.enrolments}
+	f.enrolments = x
+	s.nodes = s.nodes.set(nodeKey(o.Node), f)
+	key := factKey{c.id, o.Serial}
+	cf := s.certOf(key)
+	cf.enrolment = x
+	s.certs = s.certs.set(key, cf)
+	named, _ := s.names.get(nameKey(o.Name))
+	if _, ok := named.get(nodeKey(o.Node)); !ok {
+		s.names = s.names.set(nameKey(o.Name), named.set(nodeKey(o.Node), struct{}{}))
+	}
+	return true
+}
+
+// enrollAllowed says what forbids an issuer to enrol with these fields; "" is nothing. The certificate ends with its issuer: a
+// thief of the key cannot enrol beyond the end of it.
+func enrollAllowed(is *Issuer, tags []string, notBefore, notAfter int64) Reason {
+	switch {
+	case !is.Caps.Has(CapEnroll):
+		return ReasonNoRight
+	case !is.MayGive(tags), notAfter-notBefore > is.MaxTTL, notAfter > is.NotAfter:
+		return ReasonLimits
+	}
+	return ""
+}
+
+func (s *State) setGroup(c *chain, named *Root, o OpGroup) {
+	if named.GroupIssuer != c.id || c.group != nil && o.Generation <= c.group.op.Generation {
+		return
+	}
+	c.group = &groupFact{op: o, seq: c.seq, rootVersion: c.rootVersion, next: c.group}
+}
+
+func (s *State) grant(c *chain, is *Issuer, o OpGrant) {
+	if o.GID <= c.maxGID {
+		return
+	}
+	c.maxGID = o.GID
+	if !is.Caps.Has(CapGrant) {
+		return
+	}
+	key := factKey{c.id, o.GID}
+	f := s.grantOf(key)
+	f.op, f.issuer, f.seq = o, c.index, c.seq
+	s.grants = s.grants.set(key, f)
+	byWho, _ := s.who.get(o.Who)
+	s.who = s.who.set(o.Who, byWho.set(key, struct{}{}))
+}
+
+func (s *State) succeed(c *chain, old, next keys.NodeID) {
+	o, n := s.nodeOf(old), s.nodeOf(next)
+	o.after = append(slices.Clone(o.after), succession{node: next, issuer: c.index, seq: c.seq})
+	n.before = append(slices.Clone(n.before), succession{node: old, issuer: c.index, seq: c.seq})
+	s.nodes = s.nodes.set(nodeKey(old), o).set(nodeKey(next), n)
+}
+
+// remove records the removals of an entry that its issuer had the right to. Nothing but rights and a cutoff ever stops them.
+func (s *State) remove(c *chain, e *Entry, is *Issuer, stray bool) (any bool) {
+	for _, o := range e.Ops {
+		if !removes(o) || !is.Caps.Has(o.need()) {
+			continue
+		}
+		any = true
+		r := removal{issuer: c.index, seq: e.Seq, stray: stray, time: e.Time}
+		switch o := o.(type) {
+		case OpRevokeNode:
+			f := s.nodeOf(o.Node)
+			r.reason = o.Reason
+			f.removals = addRemoval(f.removals, r)
+			s.nodes = s.nodes.set(nodeKey(o.Node), f)
+		case OpRevokeCert:
+			key := factKey{o.Issuer, o.Serial}
+			f := s.certOf(key)
+			r.reason = o.Reason
+			f.removals = addRemoval(f.removals, r)
+			s.certs = s.certs.set(key, f)
+		case OpUngrant:
+			key := factKey{o.Issuer, o.GID}
+			f := s.grantOf(key)
+			r.reason = o.Reason
+			f.removals = addRemoval(f.removals, r)
+			s.grants = s.grants.set(key, f)
+		}
+	}
+	return any
+}
+
+// addRemoval keeps the first of each issuer, which outlives any cutoff a later one does, and the first stray of each issuer. So the
+// list has at most two per issuer, whatever a thief signs. Order is by (issuer, stray): the same set is the same list.
+func addRemoval(list []removal, r removal) []removal {
+	at, ok := slices.BinarySearchFunc(list, r, compareRemovals)
+	if ok && !beforeRemoval(r, list[at]) {
+		return list
+	}
+	list = slices.Clone(list)
+	if ok {
+		list[at] = r
+		return list
+	}
+	return slices.Insert(list, at, r)
+}
+
+func compareRemovals(a, b removal) int {
+	if a.issuer != b.issuer {
+		return a.issuer - b.issuer
+	}
+	switch {
+	case a.stray == b.stray:
+		return 0
+	case a.stray:
+		return 1
+	}
+	return -1
+}
+
+// beforeRemoval orders removals of one issuer; strays of two branches can have one number, so the rest decides.
+func beforeRemoval(a, b removal) bool {
+	if a.seq != b.seq {
+		return a.seq < b.seq
+	}
+	if a.time != b.time {
+		return a.time < b.time
+	}
+	return a.reason < b.reason
+}
+
+// nodeOf, certOf and grantOf return a copy of the facts to be changed and set.
+func (s *State) nodeOf(id keys.NodeID) *nodeFacts {
+	if f, ok := s.nodes.get(nodeKey(id)); ok {
+		n := *f
+		return &n
+	}
+	return &nodeFacts{}
+}
+
+func (s *State) certOf(k factKey) *certFacts {
+	if f, ok := s.certs.get(k); ok {
+		n := *f
+		return &n
+	}
+	return &certFacts{}
+}
+
+func (s *State) grantOf(k factKey) *grantFacts {
+	if f, ok := s.grants.get(k); ok {
+		n := *f
+		return &n
+	}
+	return &grantFacts{}
+}
+
+// ApplyRoot adds a root: the successor of the current one, or one that contradicts a root accepted before. In the second case the
+// result is the state of the last root both agree on, with RootFork set; entries that this sets free again have to be applied
+// again. The errors are ErrHave, ErrGap, ErrInvalid, ErrVoid (the operator chose another root) and ErrFull.
+func (s *State) ApplyRoot(raw []byte) (*State, error) {
+	r, err := parseRoot(raw)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	last := s.Root().Version
+	if r.Mesh != s.mesh {
+		return nil, invalidf("root: of another mesh")
+	}
+	if r.Version > last+1 {
+		return nil, fmt.Errorf("root %d: %d is the last one held: %w", r.Version, last, ErrGap)
+	}
+	same := func(o *Root) bool { return o.hash == r.hash }
+	if held, ok := s.RootAt(r.Version); ok && same(held) || slices.ContainsFunc(s.pending, same) {
+		return nil, fmt.Errorf("root %d: %w", r.Version, ErrHave)
+	}
+	prev, ok := s.RootAt(r.Version - 1)
+	if !ok {
+		return nil, invalidf("root: a second genesis")
+	}
+	if err := errors.Join(r.checkFollows(prev), r.checkSignatures(prev)); err != nil {
+		return nil, invalid(err)
+	}
+	if h, ok := s.chosen[r.Version]; ok && h != r.hash {
+		return nil, fmt.Errorf("root %d: %w", r.Version, ErrVoid)
+	}
+	switch {
+	case r.Version <= last:
+		held, _ := s.RootAt(r.Version)
+		return s.forkRoots(held, r), nil
+	case len(s.pending) >= maxForkRoots:
+		return nil, fmt.Errorf("root %d: %w", r.Version, ErrFull)
+	case len(s.pending) > 0:
+		return s.forkRoots(r), nil
+	}
+	return s.adopt(r), nil
+}
+
+// AcceptRoot ends a root fork: the operator chose the root with this hash.
+func (s *State) AcceptRoot(hash keys.Hash) (*State, error) {
+	for _, r := range s.pending {
+		if r.hash == hash {
+			n := s.edit()
+			n.chosen = map[uint64]keys.Hash{r.Version: hash}
+			for v, h := range s.chosen {
+				n.chosen[v] = h
+			}
+			n.pending = nil
+			return n.adopt(r), nil
+		}
+	}
+	return nil, errors.New("no root with this hash waits to be accepted")
+}
+
+func (s *State) adopt(r *Root) *State {
+	n := s.edit()
+	n.roots = append(slices.Clone(s.roots), r)
+	n.takeIssuers(r)
+	n.limit()
+	return n
+}

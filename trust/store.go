@@ -1,0 +1,427 @@
+package trust
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/wire"
+	"github.com/sovereignmesh/meshkey/keys"
+)
+
+// The files of a Store, below the directory it is given.
+const (
+	logName   = "log"
+	headsName = "heads"
+	floorName = "floor"
+)
+
+// The kinds of log frames that are not sync frames.
+const (
+	framePin    = 200 // [200, issuer, seq, hash]
+	frameAccept = 201 // [201, hash of a root]
+)
+
+type (
+	pinWire struct {
+		_      struct{} `cbor:",toarray"`
+		Kind   uint64
+		Issuer keys.PublicKey
+		Seq    uint64
+		Hash   keys.Hash
+	}
+	acceptWire struct {
+		_    struct{} `cbor:",toarray"`
+		Kind uint64
+		Hash keys.Hash
+	}
+	floorWire struct {
+		_       struct{} `cbor:",toarray"`
+		Version uint64
+		Floor   int64
+	}
+)
+
+// ErrEmpty: there is no trust log in the directory; make one with Create.
+var ErrEmpty = errors.New("no trust log here; this machine is in no mesh yet")
+
+// retryPause is how long Run waits after the disk refused a write.
+const retryPause = time.Second
+
+// Store is the durable Log of one mesh. Its methods are safe for concurrent use.
+//
+// What others sent is applied and announced at once and written by Run; what this node's issuer says is durable before anybody sees
+// it. Reload is a replay of the log in the order of application, with every signature verified again.
+type Store struct {
+	// immutable
+	fsys durable.FS
+	log  *durable.Log
+	wake chan struct{} // something waits to be written; capacity 1
+
+	write sync.Mutex // held by the one that writes to log; taken before mu
+	own   sync.Mutex // held while an own entry is made; taken before write
+
+	mu sync.Mutex
+
+	// guarded by mu
+	rep       replica
+	changed   chan struct{} // closed and replaced at each change
+	queue     []queued      // not yet appended to log, in order of application
+	unsynced  []queued      // appended, not yet known to be durable
+	headsNew  bool
+	floor     int64
+	floorDisk int64
+	twice     bool // the log has to be applied once more, while it is opened
+	uncertain *ownWrite
+	failed    error // the last error of writing; nil once a write succeeded again
+}
+
+// queued is a frame on its way to the log.
+type queued struct {
+	body  []byte
+	rec   *record // of an entry of a chain: learns its place
+	own   *ownWrite
+	index uint64
+}
+
+// ownWrite is an own entry's way to the disk. Exactly one of the two is set in the end.
+type ownWrite struct {
+	durable, void bool
+	index         uint64 // of its frame, if durable
+}
+
+// Create makes the log of a mesh this node founded or joined. It fails if there is one. frames is what is known at the beginning:
+// Memory.History of a newcomer.
+func Create(fsys durable.FS, genesis []byte, pins []identity.IssuerHead, frames []Frame) error {
+	if _, err := Genesis(genesis); err != nil {
+		return err
+	}
+	log, rec, err := durable.OpenLog(fsys, logName, MaxFrame, nil)
+	if err != nil {
+		return fmt.Errorf("trust log: %w", err)
+	}
+	if rec.Frames > 0 {
+		return errors.Join(fmt.Errorf("trust log: there is one already: %w", fs.ErrExist), log.Close())
+	}
+	// A crash in between leaves a log that begins with its genesis and lacks the rest, which sync brings; or an empty one, which
+	// counts as none.
+	bodies := [][]byte{rawFrame(KindRoot, genesis).Body}
+	for _, p := range pins {
+		bodies = append(bodies, wire.MustMarshal(pinWire{Kind: framePin, Issuer: p.Issuer, Seq: p.Seq, Hash: p.Hash}))
+	}
+	for _, f := range frames {
+		bodies = append(bodies, f.Body)
+	}
+	for _, b := range bodies {
+		if _, err := log.Append(b); err != nil {
+			return errors.Join(fmt.Errorf("trust log: %w", err), log.Close())
+		}
+	}
+	if err := log.Sync(); err != nil {
+		return errors.Join(fmt.Errorf("trust log: %w", err), log.Close())
+	}
+	return log.Close()
+}
+
+// Open replays the log of the mesh. Nothing runs until Run.
+func Open(fsys durable.FS, mesh keys.MeshID) (*Store, error) {
+	s := &Store{fsys: fsys, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+	var pins []identity.IssuerHead
+	log, rec, err := durable.OpenLog(fsys, logName, MaxFrame, func(i uint64, body []byte) error {
+		if i == 0 {
+			return s.replayGenesis(body, mesh)
+		}
+		return s.replay(i, body, &pins)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("trust log: %w", err)
+	}
+	s.log = log
+	s.rep.read, s.rep.again = s.readRecord, s.reapply
+	if rec.Frames == 0 {
+		return nil, errors.Join(ErrEmpty, log.Close())
+	}
+	if s.twice {
+		s.reapply()
+	}
+	if err := s.loadFloor(); err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	if err := s.loadHeads(); err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) replayGenesis(body []byte, mesh keys.MeshID) error {
+	raw, err := parseRaw(body, KindRoot, MaxRoot)
+	if err != nil {
+		return err
+	}
+	st, err := Genesis(raw)
+	if err != nil {
+		return err
+	}
+	if st.mesh != mesh {
+		return fmt.Errorf("it is of mesh %s, not %s", st.mesh.Short(), mesh.Short())
+	}
+	s.rep = newReplica(st)
+	// The log cannot be read while it is opened: what a root fork sets free is applied again at the end.
+	s.rep.again = func() { s.twice = true }
+	return nil
+}
+
+// replay applies one frame of the log. What is void, held, or refused by this version is passed over: it was applied once, and what
+// it means now is State's to say. Bytes that are no frame at all are an error with the position.
+func (s *Store) replay(i uint64, body []byte, pins *[]identity.IssuerHead) error {
+	kind, err := wire.Kind(body)
+	if err != nil {
+		return fmt.Errorf("frame %d: %w", i, err)
+	}
+	body = append([]byte(nil), body...) // valid during the call only
+	switch kind {
+	case KindEntry:
+		raw, err := parseRaw(body, KindEntry, MaxEntry)
+		if err != nil {
+			return fmt.Errorf("frame %d: %w", i, err)
+		}
+		e, err := ParseEntry(raw, s.rep.state.mesh)
+		if err != nil {
+			return fmt.Errorf("frame %d: %w", i, err)
+		}
+		_, rec, err := s.rep.applyEntry(e)
+		if rec != nil {
+			rec.raw, rec.frame = nil, i
+		}
+		if errors.Is(err, ErrInvalid) {
+			return fmt.Errorf("frame %d: %w", i, err)
+		}
+	case KindRoot, KindEvidence:
+		if _, err := s.rep.applyFrame(Frame{Kind: uint8(kind), Body: body}, 0); errors.Is(err, ErrInvalid) {
+			return fmt.Errorf("frame %d: %w", i, err)
+		}
+	case framePin:
+		w, err := parseBody[pinWire](body, framePin)
+		if err != nil {
+			return fmt.Errorf("frame %d: %w", i, err)
+		}
+		*pins = append(*pins, identity.IssuerHead{Issuer: w.Issuer, Seq: w.Seq, Hash: w.Hash})
+		s.rep.state = s.rep.state.WithPins(*pins)
+	case frameAccept:
+		w, err := parseBody[acceptWire](body, frameAccept)
+		if err != nil {
+			return fmt.Errorf("frame %d: %w", i, err)
+		}
+		if n, err := s.rep.state.AcceptRoot(w.Hash); err == nil {
+			s.rep.state, s.twice = n, true
+		}
+	default:
+		return fmt.Errorf("frame %d: of kind %d, which this version does not know", i, kind)
+	}
+	return nil
+}
+
+// reapply applies everything of the log once more, after a root fork or its end set free what had been void. Errors are what stays
+// void.
+func (s *Store) reapply() {
+	waiting := append(append([]queued(nil), s.unsynced...), s.queue...)
+	again := func(i uint64, body []byte, rec *record) {
+		switch kind, _ := wire.Kind(body); kind {
+		case KindEntry:
+			raw, err := parseRaw(body, KindEntry, MaxEntry)
+			if err != nil {
+				return
+			}
+			e, err := ParseEntry(raw, s.rep.state.mesh)
+			if err != nil {
+				return
+			}
+			if _, got, err := s.rep.applyEntry(e); err == nil && got != nil {
+				if rec != nil {
+					list := s.rep.entries[e.Issuer]
+					list[len(list)-1] = rec
+				} else {
+					got.raw, got.frame = nil, i
+				}
+			}
+		case KindEvidence:
+			_, _ = s.rep.applyFrame(Frame{Kind: KindEvidence, Body: body}, 0)
+		}
+	}
+	end := s.log.Len()
+	if len(s.unsynced) > 0 {
+		end = s.unsynced[0].index
+	}
+	_ = s.log.Scan(1, func(i uint64, body []byte) error {
+		if i < end {
+			again(i, append([]byte(nil), body...), nil)
+		}
+		return nil
+	})
+	for _, q := range waiting {
+		if q.own == nil {
+			again(0, q.body, q.rec)
+		}
+	}
+}
+
+// readRecord reads an entry's envelope from the log. A disk that cannot be read answers nothing; the peer asks another.
+func (s *Store) readRecord(r *record) []byte {
+	body, err := s.log.Read(r.frame)
+	if err != nil {
+		s.failed = fmt.Errorf("reading the trust log: %w", err)
+		return nil
+	}
+	raw, err := parseRaw(body, KindEntry, MaxEntry)
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// Current implements Log.
+func (s *Store) Current() *State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rep.state
+}
+
+// Changed returns a channel that is closed at the next change of Current.
+func (s *Store) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// Entry implements Log.
+func (s *Store) Entry(issuer keys.PublicKey, seq uint64) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rep.entry(issuer, seq)
+}
+
+// ApplyEntry implements Log: the entry counts when this returns, and is written by Run.
+func (s *Store) ApplyEntry(e *Entry, now int64) (Change, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) >= maxUnwritten && !e.removes() {
+		return Change{}, fmt.Errorf("entry: %d wait for the disk: %w", len(s.queue), ErrFull)
+	}
+	c, rec, err := s.rep.applyEntry(e)
+	if err != nil {
+		return c, err
+	}
+	s.raiseLocked(e.Time, now)
+	s.tookLocked(c, rec)
+	return c, nil
+}
+
+// ApplyFrame implements Log.
+func (s *Store) ApplyFrame(f Frame, now int64) (Change, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := s.rep.applyFrame(f, now)
+	if err != nil {
+		return c, err
+	}
+	if f.Kind == KindHead {
+		h, _, _ := s.rep.state.HeadOf(c.Issuer)
+		s.raiseLocked(h.Time, now)
+	}
+	s.tookLocked(c, nil)
+	return c, nil
+}
+
+// AcceptRoot ends a root fork by the operator's word, durably.
+func (s *Store) AcceptRoot(hash keys.Hash) error {
+	s.mu.Lock()
+	n, err := s.rep.state.AcceptRoot(hash)
+	if err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	s.rep.state = n
+	s.reapply()
+	s.queue = append(s.queue, queued{body: wire.MustMarshal(acceptWire{Kind: frameAccept, Hash: hash})})
+	s.announceLocked()
+	s.mu.Unlock()
+	s.write.Lock()
+	defer s.write.Unlock()
+	return s.flush()
+}
+
+// tookLocked queues what was applied and tells of it.
+func (s *Store) tookLocked(c Change, rec *record) {
+	switch c.Kind {
+	case KindHead:
+		s.headsNew = true // kept in a file of its own: they come each 300 s, and only the newest counts
+	case 0:
+	default:
+		s.queue = append(s.queue, queued{body: c.Body, rec: rec})
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+	s.announceLocked()
+}
+
+func (s *Store) announceLocked() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// Err is why the last write failed; nil if it did not. What is not written yet counts all the same.
+func (s *Store) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
+
+// Run writes what was received until ctx ends, then once more. It returns nil, or why the last write failed.
+func (s *Store) Run(ctx context.Context) error {
+	tick := time.NewTicker(floorStep * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.wake:
+			if s.Flush() != nil {
+				select {
+				case <-time.After(retryPause):
+				case <-ctx.Done():
+				}
+				select {
+				case s.wake <- struct{}{}:
+				default:
+				}
+			}
+		case <-tick.C:
+			s.note(s.saveSmall())
+		case <-ctx.Done():
+			return errors.Join(s.Flush(), s.saveSmall())
+		}
+	}
+}
+
+// Flush makes everything applied so far durable.
+func (s *Store) Flush() error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	err := s.flush()
+	s.note(err)
+	return err
+}
+
+func (s *Store) note(err error) {
+	s.mu.Lock()
+	s.failed = err
+	s.mu.Unlock()
+}
+
+// Close closes the log, after Run has returned.
+func (s *Store) Close() error { return errors.Join(s.Flush(), s.saveSmall(), s.log.Close()) }

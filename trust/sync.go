@@ -1,0 +1,595 @@
+package trust
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/keys"
+)
+
+// Hub is the sync of one node with all its peers: it sees to it that what is missing is asked of one peer at a time. A Hub and its
+// Syncs belong to one goroutine; they do no I/O but through their Log, and know no clock: mono is any monotonic time.
+type Hub struct {
+	log    Log
+	claims map[keys.PublicKey]claim // who is being asked for a chain
+	tokens bucket                   // entries that may still be asked for
+}
+
+type claim struct {
+	by    *Sync
+	until time.Duration
+}
+
+// NewHub returns the sync of a node.
+func NewHub(log Log) *Hub {
+	return &Hub{log: log, claims: map[keys.PublicKey]claim{}, tokens: newBucket(requestRate, maxWants*wantSpan*2)}
+}
+
+// Sync is the sync with one peer, over one session.
+type Sync struct {
+	hub *Hub
+	log Log
+
+	quiet    bool // the peer gets nothing from us (SYNC_ONLY)
+	their    *Vector
+	reach    map[keys.PublicKey]uint64 // how far the peer has said or shown its chain to be
+	known    map[keys.PublicKey]uint64 // how far the peer has our branch
+	goals    map[keys.PublicKey]goal   // ranges wanted beside "everything after what is held"
+	wants    []*want
+	searches map[keys.PublicKey]*search
+	once     map[keys.Hash]bool // what is sent or fetched once per session
+
+	unsolicited bucket
+	served      bucket
+	asked       bucket
+	vecAt       time.Duration
+	vecSent     bool
+	vecEpoch    uint64
+	dropped     uint64
+}
+
+// goal is a range to be fetched in any case: the peer's branch of a forked issuer, or, back, the way from an anchor to the fork
+// point.
+type goal struct {
+	from, to uint64
+	back     bool
+}
+
+// want is a WANT sent and not yet answered in full.
+type want struct {
+	issuer   keys.PublicKey
+	next, to uint64
+	until    time.Duration
+	back     bool
+	held     []*Entry // of a back want, until it is whole
+}
+
+// search is a binary search for the first entry at which two branches differ: they agree at lo and differ at hi.
+type search struct {
+	lo, hi, mid uint64
+	began       time.Duration
+	done        bool
+}
+
+// Result is what one frame led to.
+type Result struct {
+	Send    []Frame  // to this peer
+	Changes []Change // applied: to be pushed to the others
+}
+
+// NewSync begins the sync with a peer. If quiet, it sends nothing until SetQuiet: the peer is of an unknown issuer, and only listened
+// to.
+func (h *Hub) NewSync(quiet bool) *Sync {
+	return &Sync{
+		hub: h, log: h.log, quiet: quiet, reach: map[keys.PublicKey]uint64{}, known: map[keys.PublicKey]uint64{},
+		goals: map[keys.PublicKey]goal{}, searches: map[keys.PublicKey]*search{}, once: map[keys.Hash]bool{},
+		unsolicited: newBucket(unsolicitedRate, unsolicitedBurst), served: newBucket(serveRate, serveBurst),
+		asked: newBucket(askRate, askBurst),
+	}
+}
+
+// Close gives back what this peer was asked for, so that another one is.
+func (s *Sync) Close() {
+	for id, c := range s.hub.claims {
+		if c.by == s {
+			delete(s.hub.claims, id)
+		}
+	}
+	s.wants = nil
+}
+
+// SetQuiet follows a change of the peer's standing.
+func (s *Sync) SetQuiet(quiet bool) { s.quiet = quiet }
+
+// Dropped is how many entries were not looked at because the peer pushed too many.
+func (s *Sync) Dropped() uint64 { return s.dropped }
+
+// Synced reports whether the peer has told its vector and this side holds everything in it that it can hold.
+func (s *Sync) Synced() bool {
+	if s.their == nil {
+		return false
+	}
+	st := s.log.Current()
+	if s.their.RootVersion > st.Root().Version && len(st.pending) == 0 {
+		return false
+	}
+	for _, p := range s.their.Issuers {
+		if c, ok := st.chain(p.Issuer); ok && s.lacks(c, p.Seq) {
+			return false
+		}
+	}
+	return true
+}
+
+// Vec is the vector to be sent now: at the start of a session, and when a hint says that the peer's view differs.
+func (s *Sync) Vec(mono time.Duration) []Frame {
+	if s.quiet {
+		return nil
+	}
+	st := s.log.Current()
+	v := st.Vector()
+	s.vecAt, s.vecSent, s.vecEpoch = mono, true, st.Epoch()
+	return []Frame{v.frame()}
+}
+
+// Tick is to be called about once a second: it repeats VEC, gives up answers that do not come, and asks on.
+func (s *Sync) Tick(mono time.Duration) []Frame {
+	if s.quiet {
+		return nil
+	}
+	s.wants = slices.DeleteFunc(s.wants, func(w *want) bool {
+		late := mono >= w.until
+		if late && s.hub.claims[w.issuer].by == s {
+			delete(s.hub.claims, w.issuer)
+		}
+		return late
+	})
+	var out []Frame
+	since := mono - s.vecAt
+	if !s.vecSent || since >= vecInterval || since >= vecMinGap && s.vecEpoch != s.log.Current().Epoch() {
+		out = s.Vec(mono)
+	}
+	return append(out, s.ask(mono)...)
+}
+
+// Push returns the frames that bring the peer a change that came from elsewhere; nothing if it has it.
+func (s *Sync) Push(c Change) []Frame {
+	if s.quiet || c.Kind == 0 {
+		return nil
+	}
+	if c.Kind == KindEntry && !c.Stray {
+		if s.known[c.Issuer] >= c.Seq {
+			return nil
+		}
+		s.known[c.Issuer] = c.Seq
+		return []Frame{c.Frame}
+	}
+	h := keys.Sum(c.Body)
+	if s.once[h] {
+		return nil
+	}
+	s.remember(h)
+	return []Frame{c.Frame}
+}
+
+// remember notes what need not be sent again. The memory is a convenience and bounded: forgetting costs a repetition.
+func (s *Sync) remember(h keys.Hash) {
+	if len(s.once) >= 4*maxStrays {
+		clear(s.once)
+	}
+	s.once[h] = true
+}
+
+// PushRoots returns the roots after a version: for a peer that says SYNC_ONLY, whose version the handshake told.
+func (s *Sync) PushRoots(after uint64) (out []Frame) {
+	if s.quiet {
+		return nil
+	}
+	st := s.log.Current()
+	for v := after + 1; v <= st.Root().Version && len(out) < rootSpan; v++ {
+		if r, ok := st.RootAt(v); ok {
+			f := rawFrame(KindRoot, r.raw)
+			f.Urgent = true
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// Receive handles a frame of the peer. now is the trusted time, for heads. An error means that no honest peer sends this: close
+// the session.
+func (s *Sync) Receive(f Frame, mono time.Duration, now int64) (Result, error) {
+	var r Result
+	var err error
+	switch f.Kind {
+	case KindVec:
+		err = s.onVec(f.Body, mono, &r)
+	case KindWant:
+		err = s.onWant(f.Body, mono, &r)
+	case KindEntry:
+		err = s.onEntry(f.Body, mono, now, &r)
+	case KindHashAt:
+		err = s.onHashAt(f.Body, mono, &r)
+	case KindRoot, KindEvidence, KindHead:
+		err = s.onObject(f, mono, now, &r)
+	default:
+		err = invalidf("frame: not a sync frame")
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	if s.quiet {
+		r.Send = nil
+		return r, nil
+	}
+	r.Send = append(r.Send, s.ask(mono)...)
+	return r, nil
+}
+
+// onObject applies a root, evidence or a head.
+func (s *Sync) onObject(f Frame, mono time.Duration, now int64, r *Result) error {
+	if !s.unsolicited.take(mono, 1) {
+		s.dropped++
+		return nil
+	}
+	c, err := s.log.ApplyFrame(f, now)
+	if err == nil {
+		s.remember(keys.Sum(c.Body))
+		r.Changes = append(r.Changes, c)
+		return nil
+	}
+	if errors.Is(err, ErrInvalid) {
+		return err
+	}
+	return nil // an older or newer view than ours; VEC will tell
+}
+
+func (s *Sync) onVec(body []byte, mono time.Duration, r *Result) error {
+	v, err := ParseVector(body)
+	if err != nil {
+		return invalid(err)
+	}
+	st := s.log.Current()
+	s.their = v
+	s.offerRoots(st, v, r)
+	for _, c := range st.issuers {
+		p, _ := v.of(c.id)
+		s.reach[c.id] = p.Seq
+		if c.forked() && p.Forked == 0 {
+			f := c.evidence.frame()
+			r.Send = append(r.Send, f)
+		}
+		if c.forked() && !s.once[keys.Hash(c.id)] {
+			s.remember(keys.Hash(c.id))
+			for _, raw := range st.strayEntries(c.id) {
+				f := rawFrame(KindEntry, raw)
+				f.Urgent = true
+				r.Send = append(r.Send, f)
+			}
+		}
+		if c.head != nil && p.HeadTime < c.head.Time {
+			r.Send = append(r.Send, rawFrame(KindHead, c.headRaw))
+		}
+		mine, held := st.HashAt(c.id, p.Seq)
+		switch {
+		case p.Seq == 0:
+		case held && mine == p.Hash:
+			s.known[c.id] = max(s.known[c.id], p.Seq)
+		case c.forked():
+			// Another branch, or a longer one: its removals count here too. Once per state of the peer.
+			key := keys.Sum(c.id[:], p.Hash[:])
+			if !s.once[key] {
+				s.remember(key)
+				s.goals[c.id] = goal{from: c.evidence.Seq, to: p.Seq}
+			}
+		case held && c.cutoff == nil:
+			r.Send = append(r.Send, s.find(c, p.Seq, mono)...)
+		}
+	}
+	return nil
+}
+
+// offerRoots pushes what the peer lacks of the root chain, and contradictions it may not have seen.
+func (s *Sync) offerRoots(st *State, v *Vector, r *Result) {
+	mine, held := st.RootAt(v.RootVersion)
+	switch {
+	case held && mine.hash != v.RootHash:
+		r.Send = append(r.Send, s.PushRoots(v.RootVersion-1)...)
+	case held:
+		r.Send = append(r.Send, s.PushRoots(v.RootVersion)...)
+	case len(st.pending) == 0:
+		w := wantWire{Kind: KindWant, From: st.Root().Version + 1, To: v.RootVersion}
+		r.Send = append(r.Send, frameOf(KindWant, w))
+	}
+	for _, p := range st.pending {
+		if f := rawFrame(KindRoot, p.raw); !s.once[keys.Sum(f.Body)] {
+			s.remember(keys.Sum(f.Body))
+			f.Urgent = true
+			r.Send = append(r.Send, f)
+		}
+	}
+}
+
+// onWant answers with entries of the chain held, or with roots for the zero issuer.
+func (s *Sync) onWant(body []byte, mono time.Duration, r *Result) error {
+	w, err := parseWant(body)
+	if err != nil {
+		return invalid(err)
+	}
+	if s.quiet {
+		return nil
+	}
+	if w.Issuer.IsZero() {
+		if s.served.take(mono, rootSpan) {
+			r.Send = append(r.Send, s.PushRoots(w.From-1)...)
+		}
+		return nil
+	}
+	to := min(w.To, w.From+wantSpan-1)
+	if held, _, ok := s.log.Current().Position(w.Issuer); !ok || w.From > held {
+		return nil
+	} else if to = min(to, held); !s.served.take(mono, float64(to-w.From+1)) {
+		return nil
+	}
+	for seq := w.From; seq <= to; seq++ {
+		raw := s.log.Entry(w.Issuer, seq)
+		if raw == nil {
+			return nil
+		}
+		r.Send = append(r.Send, rawFrame(KindEntry, raw))
+		if s.known[w.Issuer]+1 == seq {
+			s.known[w.Issuer] = seq
+		}
+	}
+	return nil
+}
+
+// onEntry applies an entry that was asked for, or pushed.
+func (s *Sync) onEntry(body []byte, mono time.Duration, now int64, r *Result) error {
+	raw, err := parseRaw(body, KindEntry, MaxEntry)
+	if err != nil {
+		return invalid(err)
+	}
+	// Before anything is parsed: a flood must cost a comparison.
+	asked := len(s.wants) > 0
+	if !asked && !s.unsolicited.take(mono, 1) {
+		s.dropped++
+		return nil
+	}
+	e, err := ParseEntry(raw, s.log.Current().mesh)
+	if err != nil {
+		return invalid(err)
+	}
+	w := s.answered(e, mono)
+	if asked && w == nil && !s.unsolicited.take(mono, 1) {
+		s.dropped++
+		return nil
+	}
+	s.reach[e.Issuer] = max(s.reach[e.Issuer], e.Seq)
+	if w == nil || !w.back {
+		_, err := s.apply(e, mono, now, r)
+		return err
+	}
+	// The way back from an anchor is walked from its end.
+	w.held = append(w.held, e)
+	if w.next <= w.to {
+		return nil
+	}
+	for _, e := range slices.Backward(w.held) {
+		if ok, err := s.apply(e, mono, now, r); err != nil {
+			return err
+		} else if !ok {
+			break
+		}
+	}
+	return nil
+}
+
+// answered finds the want an entry answers and moves it on.
+func (s *Sync) answered(e *Entry, mono time.Duration) *want {
+	for i, w := range s.wants {
+		if w.issuer != e.Issuer || e.Seq != w.next {
+			continue
+		}
+		w.next++
+		w.until = mono + wantTimeout
+		if c := s.hub.claims[w.issuer]; c.by == s {
+			s.hub.claims[w.issuer] = claim{by: s, until: w.until}
+		}
+		if w.next > w.to {
+			s.wants = slices.Delete(s.wants, i, i+1)
+		}
+		return w
+	}
+	return nil
+}
+
+// apply applies one entry and reports whether that changed anything.
+func (s *Sync) apply(e *Entry, mono time.Duration, now int64, r *Result) (bool, error) {
+	c, err := s.log.ApplyEntry(e, now)
+	st := s.log.Current()
+	switch {
+	case err == nil:
+		if c.Kind == KindEntry && !c.Stray {
+			s.known[e.Issuer] = max(s.known[e.Issuer], e.Seq)
+		}
+		if c.Kind != 0 {
+			r.Changes = append(r.Changes, c)
+		}
+		if c.Kind == KindEvidence {
+			// The peer may be the honest one: tell it. What else its branch removes is fetched when its VEC comes.
+			s.remember(keys.Sum(c.Body))
+			r.Send = append(r.Send, c.Frame)
+		}
+		if ch, ok := st.chain(e.Issuer); c.Kind == 0 && ok {
+			if a := ch.anchored(); ch.vouch == nil || a != nil && a.Seq == ch.vouch.Seq {
+				delete(s.goals, e.Issuer) // the fork point is found: forward from there
+			} else {
+				s.follow(ch)
+			}
+		}
+		return true, nil
+	case errors.Is(err, ErrInvalid):
+		return false, err
+	case errors.Is(err, ErrHave):
+		if mine, ok := st.HashAt(e.Issuer, e.Seq); ok && mine == e.hash {
+			s.known[e.Issuer] = max(s.known[e.Issuer], e.Seq)
+		}
+	case errors.Is(err, ErrGap) && e.RootVersion > st.Root().Version && len(st.pending) == 0:
+		w := wantWire{Kind: KindWant, From: st.Root().Version + 1, To: e.RootVersion}
+		r.Send = append(r.Send, frameOf(KindWant, w))
+	case errors.Is(err, ErrBranch):
+		if ch, ok := st.chain(e.Issuer); ok && ch.vouch != nil {
+			s.follow(ch)
+		} else if ok {
+			r.Send = append(r.Send, s.find(ch, e.Seq-1, mono)...)
+		}
+	}
+	return false, nil
+}
+
+// follow asks for the entries up to the lowest place vouched for, which show where the right branch leaves the one held.
+func (s *Sync) follow(c *chain) {
+	from := uint64(1)
+	if c.vouch.Seq > wantSpan {
+		from = c.vouch.Seq - wantSpan + 1
+	}
+	if c.vouch.Seq > 0 {
+		s.goals[c.id] = goal{from: from, to: c.vouch.Seq, back: true}
+	}
+}
+
+// lacks reports whether a chain can grow to seq.
+func (s *Sync) lacks(c *chain, seq uint64) bool {
+	if c.cutoff != nil {
+		seq = min(seq, c.cutoff.Seq)
+	}
+	return seq > c.seq
+}
+
+// ask sends the WANTs that are due: as many as may be outstanding, each chain from one peer at a time.
+func (s *Sync) ask(mono time.Duration) (out []Frame) {
+	st := s.log.Current()
+	for _, c := range st.issuers {
+		if cl, ok := s.hub.claims[c.id]; ok && cl.by != s && cl.until > mono {
+			continue
+		}
+		for len(s.wants) < maxWants {
+			g, ok := s.nextGoal(c)
+			if !ok || !s.hub.tokens.take(mono, float64(g.to-g.from+1)) {
+				break
+			}
+			s.wants = append(s.wants, &want{issuer: c.id, next: g.from, to: g.to, back: g.back, until: mono + wantTimeout})
+			s.hub.claims[c.id] = claim{by: s, until: mono + wantTimeout}
+			out = append(out, frameOf(KindWant, wantWire{Kind: KindWant, Issuer: c.id, From: g.from, To: g.to}))
+		}
+	}
+	return out
+}
+
+// nextGoal returns the next range to ask for of a chain.
+func (s *Sync) nextGoal(c *chain) (goal, bool) {
+	last := c.seq
+	for _, w := range s.wants {
+		if w.issuer == c.id {
+			if w.back {
+				return goal{}, false
+			}
+			last = max(last, w.to)
+		}
+	}
+	if g, ok := s.goals[c.id]; ok {
+		if g.back && last > c.seq {
+			return goal{}, false // first what is on its way
+		}
+		part := goal{from: g.from, to: min(g.to, g.from+wantSpan-1), back: g.back}
+		if g.from = part.to + 1; g.back || g.from > g.to {
+			delete(s.goals, c.id)
+		} else {
+			s.goals[c.id] = g
+		}
+		return part, true
+	}
+	if !s.lacks(c, s.reach[c.id]) || last >= s.reach[c.id] {
+		return goal{}, false
+	}
+	to := s.reach[c.id]
+	if c.cutoff != nil {
+		to = min(to, c.cutoff.Seq)
+	}
+	if last >= to {
+		return goal{}, false
+	}
+	return goal{from: last + 1, to: min(to, last+wantSpan)}, true
+}
+
+// find begins the search for the first entry at which the peer's branch differs from ours; they differ at hi.
+func (s *Sync) find(c *chain, hi uint64, mono time.Duration) []Frame {
+	if f, ok := s.searches[c.id]; ok && mono-f.began < searchPause || hi == 0 {
+		return nil
+	}
+	f := &search{hi: hi, began: mono}
+	s.searches[c.id] = f
+	return s.step(c.id, f)
+}
+
+// step asks for the middle, or for the entry at the fork.
+func (s *Sync) step(issuer keys.PublicKey, f *search) []Frame {
+	if f.hi-f.lo <= 1 {
+		f.done = true
+		s.goals[issuer] = goal{from: f.hi, to: f.hi}
+		return nil // ask sends it
+	}
+	f.mid = f.lo + (f.hi-f.lo)/2
+	return []Frame{frameOf(KindHashAt, hashAtWire{Kind: KindHashAt, Issuer: issuer, Seq: f.mid})}
+}
+
+func (s *Sync) onHashAt(body []byte, mono time.Duration, r *Result) error {
+	w, err := parseHashAt(body)
+	if err != nil {
+		return invalid(err)
+	}
+	mine, held := s.log.Current().HashAt(w.Issuer, w.Seq)
+	if !held {
+		return nil
+	}
+	if w.Hash == nil {
+		if s.asked.take(mono, 1) {
+			r.Send = append(r.Send, frameOf(KindHashAt, hashAtWire{Kind: KindHashAt, Issuer: w.Issuer, Seq: w.Seq, Hash: &mine}))
+		}
+		return nil
+	}
+	f, ok := s.searches[w.Issuer]
+	if !ok || f.done || w.Seq != f.mid {
+		return nil
+	}
+	if bytes.Equal(mine[:], w.Hash[:]) {
+		f.lo = f.mid
+	} else {
+		f.hi = f.mid
+	}
+	r.Send = append(r.Send, s.step(w.Issuer, f)...)
+	return nil
+}
+
+// bucket is a token bucket over monotonic time.
+type bucket struct {
+	rate, burst, level float64
+	at                 time.Duration
+}
+
+func newBucket(rate, burst float64) bucket { return bucket{rate: rate, burst: burst, level: burst} }
+
+func (b *bucket) take(mono time.Duration, n float64) bool {
+	if mono > b.at {
+		b.level = min(b.burst, b.level+b.rate*(mono-b.at).Seconds())
+		b.at = mono
+	}
+	if b.level < n {
+		return false
+	}
+	b.level -= n
+	return true
+}
