@@ -23,8 +23,8 @@
 //
 // On Linux [Monitor.Run] subscribes to link and address events over netlink and needs no rights for it. An event only says "look
 // again": nothing of its content is used, so a lost or garbled one costs at most a poll. Everywhere the interfaces are read again
-// each [DefaultPoll]. After an event the monitor waits [DefaultDebounce], counted from the first event of a batch, so that a
-// flapping link is reported at most once per debounce and never starves a report.
+// each [DefaultPoll]. The first event of a batch waits 200 ms for the others, and until [DefaultDebounce] has passed since the last
+// look, and no longer: a flapping link is reported at most once per debounce and never starves a report.
 //
 // # Properties and non-properties
 //

@@ -11,8 +11,12 @@ const (
 	MaxEndpoints = 8
 	// DefaultPoll is how often the interfaces are read when nothing said that they changed.
 	DefaultPoll = 15 * time.Second
-	// DefaultDebounce is how long the first event of a batch waits for the others: a link that comes up sends about ten events.
+	// DefaultDebounce is the least distance of two looks caused by events: a flapping link is reported once a second.
 	DefaultDebounce = time.Second
+	// settleTime is how long the first event of a batch waits for the others, after a quiet time: a link that comes up sends about
+	// ten within milliseconds, and an address that is renewed vanishes and returns. With the 1.9 s of IPv6 address detection and a
+	// beacon's 250 ms this keeps a new interface below the 3 s within which its host must be found.
+	settleTime = 200 * time.Millisecond
 	// eventBuffer is one read from the netlink socket; a message that does not fit is cut, which is harmless as content is not used.
 	eventBuffer = 16 << 10
 )

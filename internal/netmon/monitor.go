@@ -126,6 +126,7 @@ func (m *Monitor) Run(ctx context.Context, changed func(Snapshot)) error {
 	}
 
 	m.look(true, changed)
+	looked := time.Now()
 	poll := time.NewTicker(m.poll)
 	defer poll.Stop()
 	var settle <-chan time.Time
@@ -139,11 +140,12 @@ func (m *Monitor) Run(ctx context.Context, changed func(Snapshot)) error {
 			m.mu.Unlock()
 		case <-events:
 			if settle == nil {
-				settle = time.After(m.debounce)
+				settle = time.After(max(settleTime, m.debounce-time.Since(looked)))
 			}
 		case <-settle:
 			settle = nil
 			m.look(false, changed)
+			looked = time.Now()
 		case <-poll.C:
 			m.look(false, changed)
 		}
