@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"testing"
+	"testing/synctest"
 )
 
 // workload is a life of a log: it appends, syncs and closes, and remembers what was promised.
@@ -173,10 +175,12 @@ func TestTornEndIsKept(t *testing.T) {
 	whole := get(t, m, "log.000001")
 	torn := appendFrame(nil, 1, int64(len(whole)), frame(4))
 	torn = torn[:len(torn)-3]
+	other := bytes.Clone(torn)
+	other[9] ^= 1
 	// Twice the same crash at the same place, once another one: three openings, two copies.
-	for i, tail := range []string{string(torn), string(torn), string(torn[:9])} {
+	for i, tail := range []string{string(torn), string(torn), string(other)} {
 		put(t, m, "log.000001", whole+tail)
-		l, rec, frames := mustOpen(t, m)
+		_, rec, frames := mustOpen(t, m)
 		wantFrames(t, frames, 4)
 		want := Torn{
 			File: "log.000001", Frame: 4, Offset: int64(len(whole)), Size: int64(len(tail)), Reason: errCut,
@@ -192,7 +196,6 @@ func TestTornEndIsKept(t *testing.T) {
 		if got := get(t, m, "log.000001"); got != whole {
 			t.Errorf("the log holds %d bytes, want %d", len(got), len(whole))
 		}
-		_ = l
 	}
 }
 
@@ -252,4 +255,57 @@ func TestOpenSyncsTheName(t *testing.T) {
 	m.Crash()
 	_, _, frames := mustOpen(t, m)
 	wantFrames(t, frames, 1)
+}
+
+// TestUnmarkedEndIsNotClean: a file that happens to end with a frame was not closed in order, so its end is not
+// trusted without a sync.
+func TestUnmarkedEndIsNotClean(t *testing.T) {
+	m := NewMem()
+	l, _, _ := mustOpen(t, m)
+	mustAppend(t, l, 0, 5)
+	end := l.end
+	m.Kill()
+	f, err := m.OpenFile("log.000001", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(end); err != nil {
+		t.Fatal(err)
+	}
+	_, rec, _ := mustOpen(t, m)
+	if rec.Clean {
+		t.Error("taken for closed in order")
+	}
+	m.Crash()
+	_, _, frames := mustOpen(t, m)
+	wantFrames(t, frames, 5)
+}
+
+// TestMarkBehindTornFrames: a frame appended while a flush ran stands before the mark of that flush, which does not
+// vouch for it. Lost in a crash it is torn, though a valid mark and a valid frame stand behind it.
+func TestMarkBehindTornFrames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l := newSlow(t)
+		go func() {
+			if _, err := l.AppendSync(frame(0)); err != nil {
+				t.Error(err)
+			}
+		}()
+		s.begun(t, 1)
+		synced := l.end
+		mustAppend(t, l, 1, 2)
+		lost := l.end
+		s.gate <- nil
+		synctest.Wait()
+		mustAppend(t, l, 2, 3)
+		content := []byte(get(t, s, "log.000001"))
+		if r, err := parseRecord(content[lost:], 1, lost, testMax); err != nil || !r.mark || r.durable != synced {
+			t.Fatalf("no mark for the flush: %+v %v", r, err)
+		}
+		clear(content[synced:lost])
+		corrupt, torn := openDamaged(t, string(content))
+		if corrupt != nil || torn == nil || torn.Frame != 1 || torn.Offset != synced || torn.Reason != errZero {
+			t.Errorf("%v %+v", corrupt, torn)
+		}
+	})
 }

@@ -13,7 +13,8 @@
 //	damaged    anything else that does not verify
 //
 // Everything is written against [FS], rooted at one directory: [OS] is a directory of the system behind [os.Root],
-// [Mem] loses what was not synced and fails on command. Both pass the same contract test.
+// [Mem] loses what was not synced and fails on command. Both pass the same contract test. [View] is a directory to look
+// at only, of any owner and mode.
 //
 // # Whole files
 //
@@ -70,7 +71,8 @@
 // LOG.NNNNNN.torn.OFFSET.K, durably, then cut off, and reported in the [Recovery]; these copies are never removed by
 // this package. A crash while several frames were unsynced can persist a later one without an earlier one, so torn is
 // a run of records, at most the last two groups. Then the records behind the last mark are written again in place, and
-// synced: see "fsync" below. A log that was closed in order is only read.
+// synced: see "fsync" below. A log that was closed in order is only read. [ReadLog] judges in the same way and never
+// changes anything.
 //
 // # Logs: groups
 //

@@ -258,7 +258,7 @@ func TestCloseWaitsForTheFlush(t *testing.T) {
 			}
 			closed.Add(1)
 		}()
-		synctest.Wait()
+		s.begun(t, 1) // not a second one beside it
 		if closed.Load() != 0 {
 			t.Error("closed during a flush")
 		}

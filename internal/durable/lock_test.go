@@ -122,7 +122,7 @@ func TestLockOfAnotherProcess(t *testing.T) {
 
 // TestLockWithoutNumber: a lock file with nonsense in it still locks, and the message has no number.
 func TestLockWithoutNumber(t *testing.T) {
-	for _, text := range []string{"", "12", "x\n", "-1\n", "1 2\n", strings.Repeat("1", 100) + "\n"} {
+	for _, text := range []string{"", "12", "x\n", "-1\n", "+5\n", "1 2\n", strings.Repeat("1", 100) + "\n"} {
 		dir := privateDir(t)
 		l, err := Lock(dir)
 		if err != nil {

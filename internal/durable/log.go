@@ -274,7 +274,6 @@ func (l *Log) Reopen() (uint64, error) {
 	}
 	// The descriptor failed; its Close can tell nothing that matters.
 	_ = l.file.Close()
-	l.lastLocked().drop(l.durable)
 	l.file = file
 	l.next = l.durable
 	l.useSegmentLocked(seg)

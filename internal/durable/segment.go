@@ -48,13 +48,6 @@ func (s *segment) note(frame uint64, offset int64) {
 	}
 }
 
-// drop forgets the frames from index frame on.
-func (s *segment) drop(frame uint64) {
-	for n := len(s.points); n > 0 && s.points[n-1].frame >= frame; n-- {
-		s.points = s.points[:n-1]
-	}
-}
-
 func segmentName(log string, number uint32) string {
 	return fmt.Sprintf("%s.%06d", log, number)
 }
