@@ -103,10 +103,11 @@ func listenFor(ctx context.Context, listen listenFunc, aliases bool, want string
 		port = fallback
 	}
 	addr := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	for i := range maxProbes {
-		if aliases {
-			addr = aliasAddr(hash, i)
-		}
+	if aliases {
+		addr = aliasAddr(hash, 0)
+	}
+	next := 1
+	for range maxProbes {
 		at := netip.AddrPortFrom(addr, port)
 		ln, err = listen(ctx, at)
 		switch {
@@ -116,7 +117,9 @@ func listenFor(ctx context.Context, listen listenFunc, aliases bool, want string
 			note = fmt.Sprintf("port %d needs privileges here, so it is %d", port, fallback)
 			port = fallback
 		case errors.Is(err, syscall.EADDRINUSE) && aliases:
-			// Another service with the same hash, or another daemon's entrance to the same one: the next address.
+			// Another service with the same hash, or another daemon's entrance to the same one.
+			addr = aliasAddr(hash, next)
+			next++
 		case errors.Is(err, syscall.EADDRINUSE) && port != fallback:
 			note = fmt.Sprintf("port %d is in use here, so it is %d", port, fallback)
 			port = fallback

@@ -47,6 +47,8 @@ const (
 	writeTimeout = 10 * time.Second
 	// drainTimeout is how long a stopping server waits for answers being written.
 	drainTimeout = 2 * time.Second
+	// refuseTimeout bounds what a connection beyond the bounds may cost: nobody else is accepted meanwhile.
+	refuseTimeout = 20 * time.Millisecond
 	// readyPoll is how often a client looks for the socket of a daemon that is starting.
 	readyPoll = 20 * time.Millisecond
 	// probeTimeout bounds the question whether a daemon answers on an existing socket.

@@ -83,9 +83,12 @@ func (c *knownConn) Close() error {
 	return c.Conn.Close()
 }
 
-// tooMany is said in HTTP, so that the client shows a sentence and not a torn connection.
-const tooMany = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" +
-	`{"schema":"meshkey.error/1","error":{"code":1,"message":"too many connections to the daemon's socket","next":"close some meshkey connect"}}` + "\n"
+// tooMany is said in HTTP, so that the client shows a sentence and not a torn connection. It has a length because what is not read
+// of the request makes the socket end in a reset.
+func tooMany() string {
+	const body = `{"schema":"meshkey.error/1","error":{"code":1,"message":"too many connections to the daemon's socket","next":"close some meshkey connect"}}` + "\n"
+	return fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(body), body)
+}
 
 // Accept returns the next connection that has a place.
 func (g *gate) Accept() (net.Conn, error) {
@@ -103,8 +106,10 @@ func (g *gate) Accept() (net.Conn, error) {
 		case slots <- struct{}{}:
 			return &knownConn{c, proof{cred, err}, sync.OnceFunc(func() { <-slots })}, nil
 		default:
-			c.SetWriteDeadline(time.Now().Add(probeTimeout))
-			io.WriteString(c, tooMany)
+			// The request is taken in first: to a client that is still writing, a closed socket is all it would see.
+			c.SetDeadline(time.Now().Add(refuseTimeout))
+			c.Read(make([]byte, maxHeader))
+			io.WriteString(c, tooMany())
 			c.Close()
 		}
 	}

@@ -1,0 +1,305 @@
+// Package controltest is a daemon made of fixed answers, for tests of the local API and its clients.
+package controltest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/internal/forward"
+)
+
+// Fake is every part of a control.Backend. Answers begin as those of a small home lab; Fail makes methods fail.
+type Fake struct {
+	// Fail holds the error of a method by its name ("Grant"). Set it before the server runs.
+	Fail map[string]error
+	// Denied holds targets that the peer refuses; LocallyDenied those that our own grants refuse.
+	Denied, LocallyDenied map[string]control.Denial
+	// Broken is the verification's report; nil for a log that verifies.
+	Broken *control.AuditReport
+	// Port is the port Resolve tells.
+	Port uint16
+	// NotReady keeps Ready waiting.
+	NotReady bool
+	// Torn makes streams abort after their first bytes.
+	Torn bool
+
+	mu    sync.Mutex
+	calls []string
+	stop  chan struct{}
+}
+
+// New returns a Fake without failures.
+func New() *Fake { return &Fake{Port: 11434, stop: make(chan struct{})} }
+
+// Backend returns the fake as the server takes it.
+func (f *Fake) Backend() control.Backend {
+	return control.Backend{View: f, Offer: f, Policy: f, Invites: inviter{f}, Audit: auditor{f}, Connect: f, Process: f}
+}
+
+// Calls returns what was called, one line each, with the caller's uid.
+func (f *Fake) Calls() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string{}, f.calls...)
+}
+
+// Stopped is closed by Shutdown.
+func (f *Fake) Stopped() <-chan struct{} { return f.stop }
+
+func (f *Fake) call(name string, by control.Caller, req any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, fmt.Sprintf("%s uid=%d %+v", name, by.UID, req))
+	return f.Fail[name]
+}
+
+// IDs of the fake mesh, in the compact form's length but of no key: clients must not look inside.
+var (
+	GPU1   = control.NodeRef{Name: "gpu1", ID: id("GPU1")}
+	NAS    = control.NodeRef{Name: "nas", ID: id("NASN")}
+	Laptop = control.NodeRef{Name: "laptop", ID: id("LAPT")}
+)
+
+func id(s string) string {
+	return fmt.Sprintf("%s-AAAA-0.BBBB-CCCC-1.DDDD-EEEE-2.FFFF-GGGG-3.HHHH-JJJJ-4.KKKK-MMMM-5.NNNN-PPPP-6", s)
+}
+
+// Began is the moment all times of the fake count from.
+var Began = time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC)
+
+func (f *Fake) Status(context.Context) (*control.Status, error) {
+	if err := f.call("Status", control.Caller{}, ""); err != nil {
+		return nil, err
+	}
+	age := int64(12000)
+	s := &control.Status{
+		Node: GPU1, Mesh: control.MeshInfo{Name: "homelab", ID: "9f86d081884c7d65"}, Version: "0.1.0", State: "up",
+		Started: Began, UptimeMS: (76 * time.Hour).Milliseconds(), Listen: []string{"192.168.1.20:7477"},
+		Trust: control.TrustInfo{RootVersion: 1, Members: 3, Grants: 3, AgeMS: &age},
+		Peers: f.peers(), Offering: offering(), Reachable: reachable(),
+		Audit: control.AuditInfo{Entries: 18204, State: "ok", Unwitnessed: true, RefusedDay: 1},
+	}
+	return s, nil
+}
+
+func (f *Fake) peers() []control.Peer {
+	return []control.Peer{
+		{NodeRef: NAS, State: "up", Path: "direct lan", Address: "192.168.1.10:7477", RTTMicros: 400, BytesIn: 1288490188, BytesOut: 92274688, Session: "full", Since: Began},
+		{NodeRef: Laptop, State: "offline", Address: "192.168.1.77:7477", LastSeen: Began, Since: Began},
+	}
+}
+
+func offering() []control.Service {
+	return []control.Service{{Name: "ollama", Target: "127.0.0.1:11434", State: "up", Grants: 3, Refused: 1}}
+}
+
+func reachable() []control.RemoteService {
+	return []control.RemoteService{{Node: NAS, Name: "postgres", Proto: "tcp", State: "up", Grant: "g-09"}}
+}
+
+func (f *Fake) Peers(context.Context) (*control.Peers, error) {
+	return &control.Peers{Peers: f.peers()}, f.call("Peers", control.Caller{}, "")
+}
+
+func (f *Fake) Services(context.Context) (*control.Services, error) {
+	return &control.Services{Offering: offering(), Reachable: reachable()}, f.call("Services", control.Caller{}, "")
+}
+
+func grant() control.Grant {
+	return control.Grant{ID: "g-18", Who: "laptop", What: "gpu1/ollama", Issuer: "nas", NotBefore: Began, NotAfter: Began.Add(8 * time.Hour), State: "active"}
+}
+
+func (f *Fake) Grants(_ context.Context, q control.GrantsQuery) (*control.Grants, error) {
+	return &control.Grants{Grants: []control.Grant{grant()}}, f.call("Grants", control.Caller{}, q)
+}
+
+func (f *Fake) Decide(_ context.Context, r control.DecideRequest) (*control.Decision, error) {
+	return &control.Decision{From: r.From, Target: r.Target, Reason: "no grant matches"}, f.call("Decide", control.Caller{}, r)
+}
+
+func (f *Fake) Expose(_ context.Context, by control.Caller, r *control.ExposeRequest) (*control.ExposeResult, error) {
+	res := &control.ExposeResult{Service: control.Service{Name: r.Name, Target: r.Target, HTTP: r.HTTP, State: "up"}}
+	for _, a := range r.Allow {
+		g := grant()
+		g.Who, g.What = a, "gpu1/"+r.Name
+		res.Granted = append(res.Granted, g)
+		res.Service.Grants++
+	}
+	if len(r.Allow) == 0 {
+		res.Next = "meshkey grant WHO gpu1/" + r.Name
+	}
+	return res, f.call("Expose", by, *r)
+}
+
+func (f *Fake) Unexpose(_ context.Context, by control.Caller, r *control.UnexposeRequest) (*control.UnexposeResult, error) {
+	return &control.UnexposeResult{Service: control.Service{Name: r.Name, Target: "127.0.0.1:11434", State: "down"}, ClosedStreams: 2}, f.call("Unexpose", by, *r)
+}
+
+func spread() control.Spread {
+	return control.Spread{
+		Applied: []control.Applied{{Node: GPU1, AfterMS: 1, ClosedSessions: 1, ClosedStreams: 2}, {Node: NAS, AfterMS: 12}},
+		Pending: []control.Pending{{Node: Laptop, Reason: "offline 3 d"}},
+	}
+}
+
+func (f *Fake) Grant(_ context.Context, by control.Caller, r *control.GrantRequest) (*control.GrantResult, error) {
+	g := grant()
+	g.Who, g.What, g.Note, g.NotAfter = r.Who, r.What, r.Note, r.NotAfter
+	return &control.GrantResult{Grant: g, Spread: spread()}, f.call("Grant", by, *r)
+}
+
+func (f *Fake) Ungrant(_ context.Context, by control.Caller, r *control.UngrantRequest) (*control.UngrantResult, error) {
+	return &control.UngrantResult{Grant: grant(), Spread: spread()}, f.call("Ungrant", by, *r)
+}
+
+func (f *Fake) Revoke(_ context.Context, by control.Caller, r *control.RevokeRequest) (*control.RevokeResult, error) {
+	return &control.RevokeResult{Node: Laptop, DryRun: r.DryRun, Grants: []control.Grant{grant()}, Spread: spread()}, f.call("Revoke", by, *r)
+}
+
+func (f *Fake) Version() *control.Version {
+	return &control.Version{Version: "0.1.0", Go: "go1.26", Platform: "linux/amd64", Protocol: 1}
+}
+
+func (f *Fake) Ready(ctx context.Context) error {
+	if f.NotReady {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return f.call("Ready", control.Caller{}, "")
+}
+
+func (f *Fake) Shutdown(by control.Caller) {
+	if f.call("Shutdown", by, "") == nil {
+		close(f.stop)
+	}
+}
+
+func (f *Fake) Resolve(_ context.Context, target string) (*control.Endpoint, error) {
+	if err := f.call("Resolve", control.Caller{}, target); err != nil {
+		return nil, err
+	}
+	node, service, err := control.ParseServiceRef(target)
+	if err != nil {
+		return nil, err
+	}
+	e := &control.Endpoint{Node: control.NodeRef{Name: node, ID: id(node)}, Service: service, Port: f.Port}
+	if d, ok := f.LocallyDenied[target]; ok {
+		return e, control.Refuse(d)
+	}
+	return e, nil
+}
+
+// Open returns an echo: what is written comes back, and the end after it.
+func (f *Fake) Open(_ context.Context, by control.Caller, target string) (forward.Stream, error) {
+	if err := f.call("Open", by, target); err != nil {
+		return nil, err
+	}
+	if d, ok := f.Denied[target]; ok {
+		return nil, control.Refuse(d)
+	}
+	return newEcho(f.Torn)
+}
+
+// inviter and auditor have method names of their own.
+type inviter struct{ f *Fake }
+
+func (i inviter) CreateInvite(_ context.Context, by control.Caller, r *control.InviteRequest) (*control.InviteResult, error) {
+	inv := control.Invite{ID: "0102030405060708", Name: r.Name, Tags: r.Tags, Created: Began, Expires: Began.Add(time.Hour), Uses: 1, State: "open"}
+	return &control.InviteResult{Invite: inv, Text: "mk1ifaketext", Endpoints: []string{"192.168.1.20:7477"}}, i.f.call("CreateInvite", by, *r)
+}
+
+func (i inviter) Invites(context.Context) (*control.Invites, error) {
+	inv := control.Invite{ID: "0102030405060708", Name: "gpu2", Created: Began, Expires: Began.Add(time.Hour), Uses: 1, State: "open"}
+	return &control.Invites{Invites: []control.Invite{inv}}, i.f.call("Invites", control.Caller{}, "")
+}
+
+func (i inviter) RemoveInvite(_ context.Context, by control.Caller, id string) error {
+	return i.f.call("RemoveInvite", by, id)
+}
+
+type auditor struct{ f *Fake }
+
+// auditSize is how long the fake's log is: more than one page.
+const auditSize = 2500
+
+func record(i uint64) control.AuditRecord {
+	return control.AuditRecord{Index: i, Time: Began.Add(time.Duration(i) * time.Second), Code: "stream.open", Actor: "laptop", Target: "gpu1/ollama", Verdict: "allowed", Grant: "g-18"}
+}
+
+func (a auditor) Log(_ context.Context, q control.AuditQuery) (*control.AuditPage, error) {
+	p := &control.AuditPage{Log: "meshkey/9f86d081/audit/gpu1", Size: auditSize, Records: []control.AuditRecord{}}
+	from := q.From
+	if q.Last {
+		from = auditSize - min(auditSize, uint64(q.Limit))
+	}
+	for i := from; i < auditSize; i++ {
+		if len(p.Records) == q.Limit {
+			p.Next = i
+			break
+		}
+		p.Records = append(p.Records, record(i))
+	}
+	return p, a.f.call("Log", control.Caller{}, q)
+}
+
+func (a auditor) Entry(_ context.Context, index uint64) (*control.AuditEntry, error) {
+	if index >= auditSize {
+		return nil, control.Errorf(control.NotFound, "meshkey audit log", "the log has %d entries, no %d", auditSize, index)
+	}
+	return &control.AuditEntry{Log: "meshkey/9f86d081/audit/gpu1", Record: record(index), Leaf: []byte{0xa1, 1, 1}, Hash: "00ff"}, a.f.call("Entry", control.Caller{}, index)
+}
+
+func (a auditor) Verify(context.Context) (*control.AuditReport, error) {
+	if a.f.Broken != nil {
+		r := *a.f.Broken
+		return &r, a.f.call("Verify", control.Caller{}, "")
+	}
+	return &control.AuditReport{Log: "meshkey/9f86d081/audit/gpu1", OK: true, Size: auditSize, Signed: auditSize, Checkpoint: Began, Unwitnessed: true}, a.f.call("Verify", control.Caller{}, "")
+}
+
+// echo is a stream whose peer sends back what it gets.
+type echo struct {
+	*net.TCPConn
+	done chan struct{}
+	once sync.Once
+}
+
+func newEcho(torn bool) (*echo, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer ln.Close()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	peer, err := ln.Accept()
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	go func() {
+		defer peer.Close()
+		if torn {
+			buf := make([]byte, 4)
+			io.ReadFull(peer, buf)
+			peer.Write(buf)
+			forward.Abort(peer)
+			return
+		}
+		io.Copy(peer, peer)
+	}()
+	return &echo{TCPConn: c.(*net.TCPConn), done: make(chan struct{})}, nil
+}
+
+func (e *echo) Abort() { e.once.Do(func() { close(e.done) }); forward.Abort(e.TCPConn) }
+
+func (e *echo) Close() error { e.once.Do(func() { close(e.done) }); return e.TCPConn.Close() }
+
+func (e *echo) Done() <-chan struct{} { return e.done }
