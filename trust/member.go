@@ -211,6 +211,12 @@ func (s *State) Predecessors(id keys.NodeID) []keys.NodeID {
 	return ids
 }
 
+// Logged reports whether a certificate is in the log and counts.
+func (s *State) Logged(c *identity.SignedCertificate) bool {
+	f, ok := s.certs.get(factKey{c.Issuer, c.Serial})
+	return ok && f.enrolment != nil && f.enrolment.op.Cert == c.ID && s.counts(f.enrolment.issuer, f.enrolment.seq)
+}
+
 // Succeeds reports whether signed rotations lead from one key to another.
 func (s *State) Succeeds(old, next keys.NodeID) bool {
 	return old != next && slices.Contains(s.Predecessors(next), old)

@@ -1,13 +1,10 @@
 package trust
 
 import (
-	"bytes"
-	"fmt"
 	"math"
 	"slices"
 
 	"github.com/sovereignmesh/meshkey/identity"
-	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -333,129 +330,13 @@ func (s *State) IssuerStatus(id keys.PublicKey) (IssuerStatus, bool) {
 	return st, true
 }
 
+// MaxSerial returns the highest serial of an issuer's chain: the next certificate has a higher one.
+func (s *State) MaxSerial(issuer keys.PublicKey) uint64 {
+	if c, ok := s.chain(issuer); ok {
+		return c.maxSerial
+	}
+	return 0
+}
+
 // forked reports whether the issuer contradicts itself and no root has decided it.
 func (c *chain) forked() bool { return c.evidence != nil && c.cutoff == nil }
-
-// ApplyHead takes an issuer's head if it is newer than the one held. now is the local clock: a head from the future would hide
-// a freeze for as long as it is ahead.
-func (s *State) ApplyHead(raw []byte, now int64) (*State, error) {
-	h, err := ParseHead(raw, s.mesh)
-	if err != nil {
-		return nil, invalid(err)
-	}
-	c, ok := s.chain(h.Issuer)
-	named, held := s.RootAt(h.RootVersion)
-	if !held {
-		return nil, fmt.Errorf("head: root %d: %w", h.RootVersion, ErrGap)
-	}
-	then, listed := named.Issuer(h.Issuer)
-	if !ok || !listed || !then.Caps.Has(CapHead) {
-		return nil, invalidf("head: the signer may not sign heads")
-	}
-	if is, _ := s.Root().Issuer(h.Issuer); is.Cutoff != nil {
-		return nil, fmt.Errorf("head: issuer cut off: %w", ErrVoid)
-	}
-	if h.Time > then.NotAfter {
-		return nil, invalidf("head: after the issuer's not_after")
-	}
-	if h.Time > now+clockSlack {
-		return nil, fmt.Errorf("head: %w", ErrFuture)
-	}
-	if c.head != nil && (h.Time <= c.head.Time || h.Seq < c.head.Seq) {
-		return nil, fmt.Errorf("head: a newer one: %w", ErrHave)
-	}
-	if mine, ok := s.HashAt(h.Issuer, h.Seq); ok && mine != h.Hash {
-		return nil, fmt.Errorf("head: %w", ErrBranch)
-	}
-	n := s.edit()
-	c = n.editChain(c)
-	c.head, c.headRaw = h, bytes.Clone(raw)
-	return n, nil
-}
-
-// Staleness is how old the newest head is; without any, the root counts as one.
-func (s *State) Staleness(now int64) int64 {
-	newest := s.Root().Issued
-	for _, c := range s.issuers {
-		if c.head != nil {
-			newest = max(newest, c.head.Time)
-		}
-	}
-	return max(0, now-newest)
-}
-
-// stale reports whether the root wants a view as old as this one to be restricted.
-func (s *State) stale(now int64) bool {
-	p := s.Root().Params
-	return p.MaxStale > 0 && p.StaleAction == 1 && s.Staleness(now) > p.MaxStale
-}
-
-// GroupCommit returns the newest generation of the group secret and its commitment; generation 0: none yet. Of two commitments to
-// one generation the one made under the newer root counts, then the one of the lower issuer id.
-func (s *State) GroupCommit() (gen uint64, commit keys.Hash) {
-	var best *groupFact
-	var by keys.PublicKey
-	for i, c := range s.issuers {
-		g := c.group
-		for g != nil && g.seq > s.adds[i] {
-			g = g.next
-		}
-		if g == nil {
-			continue
-		}
-		if best == nil || g.op.Generation > best.op.Generation || g.op.Generation == best.op.Generation &&
-			(g.rootVersion > best.rootVersion || g.rootVersion == best.rootVersion && bytes.Compare(c.id[:], by[:]) < 0) {
-			best, by = g, c.id
-		}
-	}
-	if best == nil {
-		return 0, keys.Hash{}
-	}
-	return best.op.Generation, best.op.Commit
-}
-
-// Vector is what VEC says of a state.
-type Vector struct {
-	RootVersion uint64
-	RootHash    keys.Hash
-	Issuers     []Position // sorted by issuer
-	GroupGen    uint64
-}
-
-// Position is one issuer's line of a Vector.
-type Position struct {
-	_        struct{} `cbor:",toarray"`
-	Issuer   keys.PublicKey
-	Seq      uint64
-	Hash     keys.Hash
-	HeadTime int64
-	Forked   uint8
-}
-
-// Vector describes the state for comparison with a peer's.
-func (s *State) Vector() Vector {
-	v := Vector{RootVersion: s.Root().Version, RootHash: s.Root().hash}
-	v.GroupGen, _ = s.GroupCommit()
-	for i := range s.Root().Issuers {
-		c, _ := s.chain(s.Root().Issuers[i].ID)
-		p := Position{Issuer: c.id, Seq: c.seq, Hash: c.hash}
-		if c.head != nil {
-			p.HeadTime = c.head.Time
-		}
-		if c.forked() {
-			p.Forked = 1
-		}
-		v.Issuers = append(v.Issuers, p)
-	}
-	return v
-}
-
-// Digest is the hint that rides on beacons and heartbeats: H(VEC with every head_time 0)[:8].
-func (s *State) Digest() [8]byte {
-	v := s.Vector()
-	for i := range v.Issuers {
-		v.Issuers[i].HeadTime = 0
-	}
-	h := keys.Sum(wire.MustMarshal(vecWire{Kind: KindVec, Version: v.RootVersion, Hash: v.RootHash, Issuers: v.Issuers, Group: v.GroupGen}))
-	return [8]byte(h[:8])
-}
