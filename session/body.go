@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/sovereignmesh/meshkey/internal/wire"
@@ -107,58 +108,20 @@ func (b *Ready) UnmarshalCBOR(data []byte) error {
 	return nil
 }
 
-// Vec is VEC [2, root_version, root_hash, [[issuer, seq, hash, head_time, forked 0|1]] by issuer, group_gen]: how far the sender's
-// view of the trust log reaches.
-type Vec struct {
-	_           struct{} `cbor:",toarray"`
-	K           Kind
-	RootVersion uint64
-	RootHash    keys.Hash
-	Issuers     []VecIssuer
-	GroupGen    uint64
-}
-
-// VecIssuer is one chain in VEC.
-type VecIssuer struct {
-	_        struct{} `cbor:",toarray"`
-	Issuer   keys.PublicKey
-	Seq      uint64
-	Hash     keys.Hash
-	HeadTime uint64
-	Forked   uint8
-}
-
-// Want is WANT [3, issuer, from, to]: send me the entries from..to of a chain, or, for the zero issuer, those roots.
-type Want struct {
-	_        struct{} `cbor:",toarray"`
-	K        Kind
-	Issuer   keys.PublicKey
-	From, To uint64
-}
-
-// Object is every body that carries one signed object: ROOT 4, ENTRY 5, HEAD 7, CERT_UPDATE 12 (a certificate), RENEW 13 (a
-// request), PEER 16 (a beacon's envelope), RECEIPT 18, WITNESS 22 (a checkpoint or cosignature of the audit log) and ENROLL 23 (a
-// request): [kind, envelope bstr].
-type Object struct {
-	_   struct{} `cbor:",toarray"`
+// Sync is every body of trust sync: VEC 2, WANT 3, ROOT 4, ENTRY 5, EVIDENCE 6, HEAD 7 and HASH_AT 8. The session carries them and
+// trust reads and writes them, strictly, so that each of these bytes is specified once. Raw is the whole body, its kind included.
+type Sync struct {
 	K   Kind
 	Raw []byte
 }
 
-// Evidence is EVIDENCE [6, a, b]: two entries of one issuer with one seq.
-type Evidence struct {
-	_    struct{} `cbor:",toarray"`
-	K    Kind
-	A, B []byte
-}
-
-// HashAt is HASH_AT [8, issuer, seq, hash | null]: with null it asks, with a hash it answers.
-type HashAt struct {
-	_      struct{} `cbor:",toarray"`
-	K      Kind
-	Issuer keys.PublicKey
-	Seq    uint64
-	Hash   *keys.Hash
+// Object is every other body that carries one signed object: CERT_UPDATE 12 (a certificate), RENEW 13 (a request), PEER 16 (a
+// beacon's envelope), RECEIPT 18, WITNESS 22 (a checkpoint or cosignature of the audit log) and ENROLL 23 (a request):
+// [kind, object bstr].
+type Object struct {
+	_   struct{} `cbor:",toarray"`
+	K   Kind
+	Raw []byte
 }
 
 // Number is every body that carries one number: ACK 9 (frames handled since the last ACK, 1..), GROUP_GET 10 (generation),
@@ -223,23 +186,14 @@ type Refused struct {
 // Unknown is a body of a kind ≥ 128 this version does not know. The owner counts it and goes on.
 type Unknown struct{ K Kind }
 
+// Kind returns the body's kind, one of those listed at the type.
+func (b Sync) Kind() Kind { return b.K }
+
 // Kind returns the body's kind.
 func (b Ready) Kind() Kind { return KindReady }
 
-// Kind returns the body's kind.
-func (b Vec) Kind() Kind { return KindVec }
-
-// Kind returns the body's kind.
-func (b Want) Kind() Kind { return KindWant }
-
 // Kind returns the body's kind, one of those listed at the type.
 func (b Object) Kind() Kind { return b.K }
-
-// Kind returns the body's kind.
-func (b Evidence) Kind() Kind { return KindEvidence }
-
-// Kind returns the body's kind.
-func (b HashAt) Kind() Kind { return KindHashAt }
 
 // Kind returns the body's kind, one of those listed at the type.
 func (b Number) Kind() Kind { return b.K }
@@ -267,14 +221,6 @@ func (b Unknown) Kind() Kind { return b.K }
 func Encode(b Body) ([]byte, error) {
 	k := b.Kind()
 	switch v := b.(type) {
-	case Vec:
-		v.K, b = k, v
-	case Want:
-		v.K, b = k, v
-	case Evidence:
-		v.K, b = k, v
-	case HashAt:
-		v.K, b = k, v
 	case Group:
 		v.K, b = k, v
 	case Find:
@@ -285,6 +231,11 @@ func Encode(b Body) ([]byte, error) {
 		v.K, b = k, v
 	case Services:
 		v.K, b = k, v
+	case Sync:
+		if err := v.check(); err != nil {
+			return nil, fmt.Errorf("encoding %s: %w", k, err)
+		}
+		return v.Raw, nil
 	case Unknown:
 		return nil, fmt.Errorf("encoding %s: unknown kinds are only received", k)
 	}
@@ -301,7 +252,7 @@ func Encode(b Body) ([]byte, error) {
 	return out, nil
 }
 
-// ParseBody reads one control body strictly. Kinds ≥ 128 come back as [Unknown]; lower unknown kinds, and every known body that is
+// ParseBody reads one control body strictly and keeps nothing of data; the content of [Sync] is left to trust. Kinds ≥ 128 come back as [Unknown]; lower unknown kinds, and every known body that is
 // not the canonical encoding of legal values, are errors that wrap [ErrProtocol].
 func ParseBody(data []byte) (Body, error) {
 	if len(data) > MaxBody {
@@ -315,16 +266,10 @@ func ParseBody(data []byte) (Body, error) {
 	switch k {
 	case KindReady:
 		return parseAs[Ready](k, data)
-	case KindVec:
-		return parseAs[Vec](k, data)
-	case KindWant:
-		return parseAs[Want](k, data)
-	case KindRoot, KindEntry, KindHead, KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindWitness, KindEnroll:
+	case KindVec, KindWant, KindRoot, KindEntry, KindEvidence, KindHead, KindHashAt:
+		return Sync{K: k, Raw: bytes.Clone(data)}, nil
+	case KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindWitness, KindEnroll:
 		return parseAs[Object](k, data)
-	case KindEvidence:
-		return parseAs[Evidence](k, data)
-	case KindHashAt:
-		return parseAs[HashAt](k, data)
 	case KindAck, KindGroupGet, KindDial, KindSkip, KindGoAway:
 		return parseAs[Number](k, data)
 	case KindGroup:

@@ -1,9 +1,10 @@
 package session
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+
+	"github.com/sovereignmesh/meshkey/internal/wire"
 )
 
 // The rules of each kind beyond its shape. They hold for what is sent and for what is received.
@@ -21,40 +22,22 @@ func (b Ready) check() error {
 	return nil
 }
 
-func (b Vec) check() error {
-	if b.RootVersion == 0 {
-		return errRange
+func (b Sync) check() error {
+	if k, err := wire.Kind(b.Raw); err != nil || Kind(k) != b.K || b.K < KindVec || b.K > KindHashAt {
+		return fmt.Errorf("%s is no body of trust sync", b.K)
 	}
-	if len(b.Issuers) > maxVector {
-		return fmt.Errorf("%d issuers, at most %d", len(b.Issuers), maxVector)
-	}
-	for i := range b.Issuers {
-		is := &b.Issuers[i]
-		if is.Forked > 1 {
-			return errFlag
-		}
-		if i > 0 && bytes.Compare(b.Issuers[i-1].Issuer[:], is.Issuer[:]) >= 0 {
-			return errOrder
-		}
-	}
-	return nil
-}
-
-func (b Want) check() error {
-	if b.From == 0 || b.To < b.From {
-		return errRange
+	if len(b.Raw) > MaxBody {
+		return fmt.Errorf("%d bytes do not fit a record", len(b.Raw))
 	}
 	return nil
 }
 
 func (b Object) check() error {
-	limit := maxSmallEnvelope
+	limit := maxObject
 	switch b.K {
-	case KindRoot, KindEntry:
-		limit = maxEnvelope
 	case KindWitness:
-		limit = maxEnvelope // a checkpoint with its consistency proof
-	case KindHead, KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindEnroll:
+		limit = maxWitness
+	case KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindEnroll:
 	default:
 		return fmt.Errorf("%s carries no object", b.K)
 	}
@@ -64,27 +47,6 @@ func (b Object) check() error {
 func checkRaw(raw []byte, limit int) error {
 	if len(raw) == 0 || len(raw) > limit {
 		return fmt.Errorf("object of %d bytes, want 1 to %d", len(raw), limit)
-	}
-	return nil
-}
-
-func (b Evidence) check() error {
-	// Two entries of at most 32 KiB; together they are bounded by the record.
-	if err := checkRaw(b.A, maxEnvelope); err != nil {
-		return err
-	}
-	if err := checkRaw(b.B, maxEnvelope); err != nil {
-		return err
-	}
-	if bytes.Equal(b.A, b.B) {
-		return errors.New("one entry twice is no evidence")
-	}
-	return nil
-}
-
-func (b HashAt) check() error {
-	if b.Seq == 0 {
-		return errRange
 	}
 	return nil
 }
@@ -127,14 +89,14 @@ func (b Plain) check() error {
 }
 
 func (b Granted) check() error {
-	if err := checkRaw(b.Certificate, maxSmallEnvelope); err != nil {
+	if err := checkRaw(b.Certificate, maxObject); err != nil {
 		return err
 	}
 	if len(b.Peers) > maxGrantedPeers {
 		return fmt.Errorf("%d peers, at most %d", len(b.Peers), maxGrantedPeers)
 	}
 	for _, p := range b.Peers {
-		if err := checkRaw(p, maxSmallEnvelope); err != nil {
+		if err := checkRaw(p, maxObject); err != nil {
 			return err
 		}
 	}

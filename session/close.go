@@ -81,7 +81,9 @@ func (s *Stream) Close() error {
 		}
 		s.writeMu.Unlock()
 	}
-	if !s.end(net.ErrClosed) {
+	first := s.end(net.ErrClosed)
+	defer s.release()
+	if !first {
 		return nil
 	}
 	err := s.conn.Close()
@@ -95,6 +97,7 @@ func (s *Stream) Reset(code Code) {
 	if s.end(&cutError{code}) {
 		s.cut(code)
 	}
+	s.release()
 }
 
 // endWith ends the stream because of what came from the connection, or because the caller's step failed.

@@ -107,12 +107,10 @@ const (
 
 // Contents of control bodies. Every list is also bounded by [MaxBody].
 const (
-	// maxVector is the largest number of issuers in VEC: a root lists no more.
-	maxVector = 64
-	// maxEnvelope bounds a signed object in a control body; the largest, a root, has 56 KiB.
-	maxEnvelope = 60 << 10
-	// maxSmallEnvelope bounds certificates, beacons, requests and receipts.
-	maxSmallEnvelope = 2048
+	// maxObject bounds certificates, beacons, requests and receipts; the largest, a beacon's envelope, has 1,024 bytes.
+	maxObject = 2048
+	// maxWitness bounds a checkpoint with its consistency proof, 63 hashes at most, and signatures.
+	maxWitness = 8192
 	// maxServices is the longest service list one node announces to one peer.
 	maxServices = 256
 	// maxServiceName is one DNS label.

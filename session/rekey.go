@@ -45,7 +45,7 @@ func (s *Stream) announceIdle() {
 	if !s.writeMu.TryLock() {
 		return
 	}
-	defer s.writeMu.Unlock()
+	defer s.unlockWrite()
 	s.keyMu.Lock()
 	ahead := s.lastOut.generation - s.outGen
 	s.keyMu.Unlock()

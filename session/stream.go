@@ -59,6 +59,7 @@ type Stream struct {
 	request       atomic.Pointer[Request]
 	ended         atomic.Pointer[error] // why this side ended the stream; the first wins
 	orphan        atomic.Bool
+	released      atomic.Bool  // the application is done with it: buffers go back
 	writeDeadline atomic.Int64 // unix nanoseconds, 0 none
 	read, written atomic.Uint64
 	ignored       atomic.Uint64
@@ -133,7 +134,7 @@ func (s *Stream) noteDeadline(t time.Time) {
 // Read reads application data.
 func (s *Stream) Read(p []byte) (int, error) {
 	s.readMu.Lock()
-	defer s.readMu.Unlock()
+	defer s.unlockRead()
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -143,6 +144,38 @@ func (s *Stream) Read(p []byte) (int, error) {
 	n := copy(p, s.plain.b[s.from:s.to])
 	s.usedLocked(n)
 	return n, nil
+}
+
+// unlockRead and unlockWrite leave a half. Buffers of a stream the application has closed go back, whoever is the last in it.
+func (s *Stream) unlockRead() {
+	s.readMu.Unlock()
+	if s.released.Load() && s.readMu.TryLock() {
+		s.dropPlainLocked()
+		s.src.drop()
+		s.readMu.Unlock()
+	}
+}
+
+func (s *Stream) unlockWrite() {
+	s.writeMu.Unlock()
+	if s.released.Load() && s.writeMu.TryLock() {
+		if s.unsent != nil {
+			putBuffer(s.unsent)
+			s.unsent = nil
+		}
+		s.writeMu.Unlock()
+	}
+}
+
+// release gives back what the stream holds, now or when those who use it leave.
+func (s *Stream) release() {
+	s.released.Store(true)
+	if s.readMu.TryLock() {
+		s.unlockRead()
+	}
+	if s.writeMu.TryLock() {
+		s.unlockWrite()
+	}
 }
 
 // usedLocked gives n bytes of plaintext to the application, and the buffer back with the last.
@@ -165,6 +198,9 @@ func (s *Stream) dropPlainLocked() {
 // fillLocked makes plaintext available, or says why there will be none.
 func (s *Stream) fillLocked() error {
 	for s.plain == nil {
+		if s.released.Load() {
+			return s.Cause()
+		}
 		if s.readErr != nil {
 			return s.readErr
 		}
@@ -203,8 +239,9 @@ func (s *Stream) openLocked() error {
 		return nil
 	}
 	// Each record opens to type || body with the type on top of the last byte of the body before it, which is put back: so the
-	// bodies lie next to each other without being copied again. The first type needs a byte of its own.
-	s.plain = getBuffer(s.src.end - s.src.start + 1)
+	// bodies lie next to each other without being copied again. The first type needs a byte of its own; each record's framing
+	// leaves 18.
+	s.plain = getBuffer(s.src.end - s.src.start)
 	s.from, s.to = 1, 1
 	var err error
 	for err == nil && s.src.whole() {

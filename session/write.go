@@ -12,7 +12,7 @@ import (
 // a deadline passed before the connection took them, they go out first with the next call.
 func (s *Stream) Write(p []byte) (n int, err error) {
 	s.writeMu.Lock()
-	defer s.writeMu.Unlock()
+	defer s.unlockWrite()
 	if err := s.writableLocked(); err != nil {
 		return 0, err
 	}
@@ -190,7 +190,7 @@ func (s *Stream) writeFailedLocked(err error) error {
 // CloseWrite ends this direction: the peer reads everything written, then io.EOF. Reading goes on.
 func (s *Stream) CloseWrite() error {
 	s.writeMu.Lock()
-	defer s.writeMu.Unlock()
+	defer s.unlockWrite()
 	return s.closeWriteLocked()
 }
 
@@ -226,7 +226,7 @@ func (s *Stream) closeWriteLocked() error {
 // WriteTo writes the stream to w until its end: every record that lies ready with one write. It is what [io.Copy] uses.
 func (s *Stream) WriteTo(w io.Writer) (total int64, err error) {
 	s.readMu.Lock()
-	defer s.readMu.Unlock()
+	defer s.unlockRead()
 	for {
 		if err := s.fillLocked(); err != nil {
 			if err == io.EOF {
@@ -279,7 +279,7 @@ func (s *Stream) ReadFrom(r io.Reader) (total int64, err error) {
 // before its body, which is already sealed.
 func (s *Stream) writeGathered(src *gather) (n int, err error) {
 	s.writeMu.Lock()
-	defer s.writeMu.Unlock()
+	defer s.unlockWrite()
 	if err := s.writableLocked(); err != nil {
 		return 0, err
 	}
