@@ -80,8 +80,6 @@ func (a *Acceptor) Counts() (done uint64, dropped map[Reason]uint64) {
 // Before a peer has proved that it belongs here nothing is sent to it, whatever it sends. On an error, an *Error, the connection
 // is closed and what was wrong is only counted. A Result may still say that the peer, proved, is refused.
 func (a *Acceptor) Accept(ctx context.Context, conn net.Conn, first keys.Suite, src netip.Addr, accepted time.Time) (*Result, error) {
-	ctx, cancel := context.WithDeadline(ctx, accepted.Add(TimeoutHandshake))
-	defer cancel()
 	r, err := guarded(ctx, conn, func() (*Result, error) { return a.accept(ctx, conn, first, src, accepted) })
 	switch {
 	case err != nil:
@@ -149,6 +147,8 @@ func (a *Acceptor) accept(ctx context.Context, conn net.Conn, first keys.Suite, 
 	}
 
 	// 7. Message 2: the first byte this node sends, and its first asymmetric work.
+	ctx, cancel := context.WithDeadline(ctx, accepted.Add(TimeoutHandshake))
+	defer cancel()
 	m2, err := a.answer(ctx, r, rest[:0:SizeM2], ek)
 	if err != nil {
 		return nil, err
@@ -236,20 +236,4 @@ func (a *Acceptor) acquire(ctx context.Context) error {
 		return fail(ReasonBusy, err)
 	}
 	return nil
-}
-
-// oldGateBudget bounds the messages 1 that are tried against old gates, in all and per source.
-type oldGateBudget struct {
-	mu sync.Mutex
-	// Guarded by mu.
-	all     bucket
-	sources sourceTable[bucket]
-}
-
-// take charges the source first: one that has spent its own share takes nothing from the others.
-func (b *oldGateBudget) take(src netip.Addr, now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.sources.get(sourceOf(src)).take(oldGatesPerSource, oldGatesPerSource, now) &&
-		b.all.take(oldGatesPerSecond, oldGatesPerSecond, now)
 }

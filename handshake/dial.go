@@ -68,8 +68,6 @@ func DialEnroll(ctx context.Context, conn net.Conn, e EnrollDial) (*Result, erro
 
 func dial(ctx context.Context, conn net.Conn, d *DialConfig, start func() (*initiator, []byte, error)) (*Result, error) {
 	deadline := time.Now().Add(TimeoutHandshake)
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
 	return guarded(ctx, conn, func() (*Result, error) {
 		if err := d.check(); err != nil {
 			return nil, fail(ReasonLocal, err)

@@ -303,23 +303,26 @@ func TestWrapperRefusesUnsetPSK(t *testing.T) {
 func TestWrapperIsOneShot(t *testing.T) {
 	psk, p1, p := testPSK("gate"), make([]byte, sizeP1), make([]byte, sizePayload)
 	m2 := make([]byte, SizeM2-kemCiphertextSize)
-	bad := map[string]func(i, r *noiseState) error{
-		"short payload":      func(i, _ *noiseState) error { _, err := i.write1(nil, p1[1:]); return err },
-		"long payload":       func(i, _ *noiseState) error { _, err := i.write1(nil, append(p1, 0)); return err },
-		"short message":      func(_, r *noiseState) error { _, err := r.read1(nil, make([]byte, 1233)); return err },
-		"long message":       func(_, r *noiseState) error { _, err := r.read1(nil, make([]byte, 1235)); return err },
-		"garbage":            func(_, r *noiseState) error { _, err := r.read1(nil, make([]byte, 1234)); return err },
-		"read at the writer": func(i, _ *noiseState) error { _, err := i.read1(nil, make([]byte, 1234)); return err },
-		"write at reader":    func(_, r *noiseState) error { _, err := r.write1(nil, p1); return err },
-		"message 2 first":    func(i, _ *noiseState) error { _, err := i.read2(psk, nil, m2); return err },
-		"message 3 first":    func(i, _ *noiseState) error { _, err := i.write3(nil, p); return err },
-		"keys first":         func(i, _ *noiseState) error { _, err := i.finish(0); return err },
-		"static key first":   func(i, _ *noiseState) error { _, err := i.peerStatic(); return err },
+	bad := map[string]struct {
+		f    func(i, r *noiseState) error
+		want error // nil: the library's
+	}{
+		"short payload":      {func(i, _ *noiseState) error { return second(i.write1(nil, p1[1:])) }, errSize},
+		"long payload":       {func(i, _ *noiseState) error { return second(i.write1(nil, append(p1, 0))) }, errSize},
+		"short message":      {func(_, r *noiseState) error { return second(r.read1(nil, make([]byte, 1233))) }, errSize},
+		"long message":       {func(_, r *noiseState) error { return second(r.read1(nil, make([]byte, 1235))) }, errSize},
+		"garbage":            {func(_, r *noiseState) error { return second(r.read1(nil, make([]byte, 1234))) }, nil},
+		"read at the writer": {func(i, _ *noiseState) error { return second(i.read1(nil, make([]byte, 1234))) }, nil},
+		"write at reader":    {func(_, r *noiseState) error { return second(r.write1(nil, p1)) }, nil},
+		"message 2 first":    {func(i, _ *noiseState) error { return second(i.read2(psk, nil, m2)) }, errOrder},
+		"message 3 first":    {func(i, _ *noiseState) error { return second(i.write3(nil, p)) }, errOrder},
+		"keys first":         {func(i, _ *noiseState) error { return second(i.finish(0)) }, errPattern},
+		"static key first":   {func(i, _ *noiseState) error { return second(i.peerStatic()) }, errPattern},
 	}
-	for name, f := range bad {
+	for name, c := range bad {
 		i, r := wrapperPair(t, psk)
-		if err := f(i, r); err == nil {
-			t.Errorf("%s: no error", name)
+		if err := c.f(i, r); err == nil || c.want != nil && !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		n := i
@@ -366,6 +369,17 @@ func TestWrapperUnknownSuite(t *testing.T) {
 		if (err == nil) != known {
 			t.Errorf("suite %#02x: %v", s, err)
 		}
+	}
+}
+
+// TestDHOneEphemeral: a state that is asked for a second ephemeral key is broken.
+func TestDHOneEphemeral(t *testing.T) {
+	d := &dhKeys{static: NewStatic().priv}
+	if _, err := d.GenerateKeypair(nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.GenerateKeypair(nil); err == nil {
+		t.Error("second ephemeral key made")
 	}
 }
 

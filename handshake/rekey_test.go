@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
@@ -99,6 +100,17 @@ func TestRekeyTamper(t *testing.T) {
 		r2[i] ^= 1 << (i % 8)
 		if _, _, err := d.ReadR2(r2); !errors.Is(err, errRekey) { // one-shot
 			t.Fatalf("R2 read again: %v", err)
+		}
+	}
+	for _, n := range []int{0, 1, 2, kemCiphertextSize, SizeR1 - 1, SizeR1 + 1, SizeR2 - 1, SizeR2 + 1} {
+		m := append(bytes.Clone(r1), make([]byte, 10)...)[:n]
+		if _, _, err := AnswerRekey(ac, m); !errors.Is(err, errRekey) {
+			t.Errorf("R1 of %d bytes: %v", n, err)
+		}
+		d, r1, _ := NewRekey(dc)
+		_, r2, _ := AnswerRekey(ac, r1)
+		if _, _, err := d.ReadR2(append(bytes.Clone(r2), make([]byte, 200)...)[:n]); !errors.Is(err, errRekey) {
+			t.Errorf("R2 of %d bytes: %v", n, err)
 		}
 	}
 	for _, r3 := range [][]byte{nil, {}, {0}, {1}, {2}, {3, 3}} {

@@ -2,7 +2,6 @@ package handshake
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -36,7 +35,7 @@ func guarded(ctx context.Context, conn net.Conn, f func() (*Result, error)) (r *
 			err = fail(ReasonPanic, fmt.Errorf("panic: %v", p))
 		}
 		if !stop() {
-			err = cancelled(ctx, err)
+			err = fail(ReasonCancelled, ctx.Err())
 		}
 		if err == nil {
 			if e := conn.SetDeadline(time.Time{}); e != nil {
@@ -49,15 +48,4 @@ func guarded(ctx context.Context, conn net.Conn, f func() (*Result, error)) (r *
 		}
 	}()
 	return f()
-}
-
-// cancelled gives the error of a handshake whose ctx ended: the deadline is the peer's doing, anything else the caller's.
-func cancelled(ctx context.Context, err error) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		if err != nil {
-			return err
-		}
-		return fail(ReasonShort, ctx.Err())
-	}
-	return fail(ReasonCancelled, ctx.Err())
 }
