@@ -140,11 +140,8 @@ type Group struct {
 	Secret     [32]byte
 }
 
-// String hides the secret.
-func (g Group) String() string { return fmt.Sprintf("GROUP generation %d", g.Generation) }
-
-// GoString hides the secret from %#v.
-func (g Group) GoString() string { return g.String() }
+// Format hides the secret from every verb.
+func (b Group) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "GROUP generation %d", b.Generation) }
 
 // Find is FIND [17, node_id]: send me the peer record of this node.
 type Find struct {
@@ -170,11 +167,10 @@ type Granted struct {
 	Peers       [][]byte
 }
 
-// String hides the secret.
-func (g Granted) String() string { return fmt.Sprintf("GRANTED group generation %d", g.GroupGen) }
-
-// GoString hides the secret from %#v.
-func (g Granted) GoString() string { return g.String() }
+// Format hides the secret from every verb.
+func (b Granted) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "GRANTED group generation %d", b.GroupGen)
+}
 
 // Refused is REFUSED [26, code]: the issuer's no.
 type Refused struct {
@@ -222,15 +218,20 @@ func Encode(b Body) ([]byte, error) {
 	k := b.Kind()
 	switch v := b.(type) {
 	case Group:
-		v.K, b = k, v
+		v.K = k
+		b = v
 	case Find:
-		v.K, b = k, v
+		v.K = k
+		b = v
 	case Granted:
-		v.K, b = k, v
+		v.K = k
+		b = v
 	case Refused:
-		v.K, b = k, v
+		v.K = k
+		b = v
 	case Services:
-		v.K, b = k, v
+		v.K = k
+		b = v
 	case Sync:
 		if err := v.check(); err != nil {
 			return nil, fmt.Errorf("encoding %s: %w", k, err)

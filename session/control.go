@@ -149,7 +149,7 @@ func (c *Control) ended(err error) error {
 	return err
 }
 
-// Receive reads the next record. The body is valid until the next call. Records of unknown types ≥ 128 are passed over and
+// Receive reads the next record. The body is valid until the next call; the owner calls until it fails. Records of unknown types ≥ 128 are passed over and
 // counted. After RecordClose has been returned, and on every failure, each further call returns the same error.
 //
 // [ErrTruncated] means that the connection ended without CLOSE, [ErrRecord] that a record did not authenticate, [ErrEnded] that

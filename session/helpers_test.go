@@ -271,3 +271,5 @@ func silent(t testing.TB, conn net.Conn) {
 		t.Fatalf("connection was not closed: %v", err)
 	}
 }
+
+func sprint(format string, v any) string { return fmt.Sprintf(format, v) }
