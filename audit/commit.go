@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -230,7 +231,7 @@ func (l *Log) flushLocked() error {
 func (l *Log) failLocked(cause error) {
 	now := time.Now()
 	if l.failed == nil {
-		l.failed = fmt.Errorf("%w: %w", ErrDegraded, cause)
+		l.failed, l.cause = fmt.Errorf("%w: %w", ErrDegraded, cause), cause
 		l.since = now
 		l.log.Error("audit log cannot be written", "error", cause)
 	}
@@ -323,10 +324,10 @@ func (l *Log) repair() error {
 		l.mu.Lock()
 		l.savedLocked(snap, cp)
 	}
-	lost, since, cause := l.lost, l.since, l.failed
+	lost, since, cause := l.lost, l.since, l.cause
 	l.mu.Unlock()
 
-	leaf, err := encodeLeaf(l.gapEvent(lost, since, cause.Error(), unacknowledged))
+	leaf, err := encodeLeaf(l.gapEvent(lost, since, strings.ReplaceAll(cause.Error(), l.dir+"/", ""), unacknowledged))
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ type window struct {
 
 // countLocked returns the window of a denial, nil for other events, and whether it was counted instead of being written.
 func (d *denials) countLocked(e Event) (*window, bool) {
-	if e.Verdict != Denied || e.Count > 1 {
+	if e.Verdict != Denied || e.Count > 0 {
 		return nil, false
 	}
 	now := time.Now()
@@ -123,7 +123,7 @@ func (d *denials) pending() (time.Time, bool) {
 func (l *Log) drainDenialsLocked(all bool) {
 	for _, e := range l.denials.drain(all) {
 		if e.Count == 1 {
-			e.Count = 0
+			e.Count = 0 // it stands for itself
 		}
 		leaf, err := encodeLeaf(e)
 		if err != nil {

@@ -44,7 +44,7 @@
 //	11 duration  uint, milliseconds
 //	12 before    text 512
 //	13 after     text 512
-//	14 count     uint ≥ 2: how many events this entry stands for; left out for one
+//	14 count     uint, of entries that stand for others (aggregated denials) or for what was lost (gaps): how many
 //
 // Versioning: a field is added by a new version number only; codes are added freely, never renamed, never reused.
 //

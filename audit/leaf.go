@@ -28,7 +28,7 @@ type Event struct {
 	Duration time.Duration // lasted
 	Before   string        // state before a change
 	After    string        // state after it
-	Count    uint64        // how many events this one stands for; 0 and 1 both mean one
+	Count    uint64        // how many events an aggregate stands for, or a gap lost; 0: it stands for itself
 }
 
 // ErrEvent means that an Event cannot be written as it is: a programmer's error.
@@ -88,9 +88,6 @@ func encodeLeaf(e Event) ([]byte, error) {
 		Verdict: uint8(e.Verdict), Reason: e.Reason, Grant: e.Grant, Session: e.Session, Bytes: e.Bytes,
 		Duration: uint64(e.Duration.Milliseconds()), Before: e.Before, After: e.After, Count: e.Count,
 	}
-	if l.Count == 1 {
-		l.Count = 0 // one way to say one
-	}
 	for _, f := range l.texts() {
 		*f.text = fit(*f.text, f.max)
 	}
@@ -117,8 +114,6 @@ func parseLeaf(b []byte) (Event, error) {
 		return Event{}, fmt.Errorf("%w: verdict %d", ErrLeaf, l.Verdict)
 	case l.Duration > uint64(1<<63-1)/uint64(time.Millisecond):
 		return Event{}, fmt.Errorf("%w: duration out of range", ErrLeaf)
-	case l.Count == 1:
-		return Event{}, fmt.Errorf("%w: a count of one is left out", ErrLeaf)
 	}
 	for _, f := range l.texts() {
 		if fit(*f.text, f.max) != *f.text {

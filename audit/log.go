@@ -86,7 +86,8 @@ type Log struct {
 	kept       Checkpoint // last checkpoint in the history: size and time
 	journals   []journalFile
 	journalLen int64 // bytes written to the current journal
-	failed     error // sticky: wraps ErrDegraded
+	failed     error // sticky: wraps ErrDegraded and cause
+	cause      error
 	since      time.Time
 	retryAt    time.Time
 	lost       uint64

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -169,4 +170,13 @@ func clone(t testing.TB, from durable.FS) *durable.Mem {
 	to := durable.NewMem()
 	copyTree(t, from, to, ".")
 	return to
+}
+
+func wireMarshal(t testing.TB, v any) []byte {
+	t.Helper()
+	b, err := wire.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -84,22 +84,27 @@ func (s noteSigner) Name() string                     { return s.name }
 func (s noteSigner) KeyHash() uint32                  { return keyHash(s.name, s.alg, s.pub) }
 func (s noteSigner) Sign(text []byte) ([]byte, error) { return s.sign(text), nil }
 
+// signers are the two signatures a node puts on its checkpoints: the plain one, and the one dated at unix seconds.
+func signers(key *keys.SigningKey, origin string, at int64) (plain, dated note.Signer) {
+	plain = noteSigner{origin, algEd25519, key.Public(), func(text []byte) []byte {
+		return ed25519.Sign(key.CryptoSigner(), text)
+	}}
+	dated = noteSigner{origin, algCosignature, key.Public(), func(text []byte) []byte {
+		sig := binary.BigEndian.AppendUint64(nil, uint64(at))
+		return append(sig, ed25519.Sign(key.CryptoSigner(), fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", at, text))...)
+	}}
+	return plain, dated
+}
+
 // signCheckpoint makes the checkpoint of a tree, dated now.
 func signCheckpoint(key *keys.SigningKey, origin string, size uint64, root tlog.Hash, now time.Time) (*Checkpoint, error) {
 	text := torchwood.Checkpoint{Origin: origin, Tree: tlog.Tree{N: int64(size), Hash: root}}.String()
-	plain := noteSigner{origin, algEd25519, key.Public(), func(text []byte) []byte {
-		return ed25519.Sign(key.CryptoSigner(), text)
-	}}
-	at := uint64(now.Unix())
-	dated := noteSigner{origin, algCosignature, key.Public(), func(text []byte) []byte {
-		sig := binary.BigEndian.AppendUint64(nil, at)
-		return append(sig, ed25519.Sign(key.CryptoSigner(), fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", at, text))...)
-	}}
+	plain, dated := signers(key, origin, now.Unix())
 	signed, err := note.Sign(&note.Note{Text: text}, plain, dated)
 	if err != nil {
 		return nil, err
 	}
-	return &Checkpoint{Origin: origin, Size: size, Root: root, Time: time.Unix(int64(at), 0).UTC(), Note: signed}, nil
+	return &Checkpoint{Origin: origin, Size: size, Root: root, Time: time.Unix(now.Unix(), 0).UTC(), Note: signed}, nil
 }
 
 // parseCheckpoint reads and verifies a signed checkpoint of the log. It is strict: the two signatures of the node come first,
