@@ -1,6 +1,8 @@
 package trust
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -60,8 +62,10 @@ func (s *State) applyEntry(e *Entry) (*State, Applied, error) {
 		}
 		return nil, Applied{}, fmt.Errorf("entry %d: %w", e.Seq, ErrBranch)
 	}
-	if a := c.anchored(); a != nil && a.Seq == e.Seq && a.Hash != e.hash {
-		return nil, Applied{}, fmt.Errorf("entry %d: not the one its root or invite names: %w", e.Seq, ErrBranch)
+	for _, a := range []*Cutoff{c.anchored(), c.vouch} {
+		if a != nil && a.Seq == e.Seq && a.Hash != e.hash {
+			return nil, Applied{}, fmt.Errorf("entry %d: not the one a root or invite vouches for: %w", e.Seq, ErrBranch)
+		}
 	}
 	is, listed := named.Issuer(e.Issuer)
 	switch {
@@ -125,11 +129,15 @@ func (s *State) take(c *chain, e *Entry, named *Root, is *Issuer) *State {
 	}
 	n.remove(c, e, is, false)
 	c.links = c.links.set(seqKey(e.Seq), c.link)
-	if a := c.anchored(); a != nil && a.Seq == c.seq {
+	switch a := c.anchored(); {
+	case a == nil:
+	case a.Seq == c.seq:
 		c.vouch = nil
 		if c.cutoff != nil {
 			n.dropStrays(c)
 		}
+	case c.vouch != nil && c.vouch.Seq == c.seq:
+		c.trusted, c.vouch = c.seq, a
 	}
 	n.limit()
 	return n
@@ -207,9 +215,24 @@ func (s *State) grant(c *chain, is *Issuer, o OpGrant) {
 
 func (s *State) succeed(c *chain, old, next keys.NodeID) {
 	o, n := s.nodeOf(old), s.nodeOf(next)
-	o.after = append(slices.Clone(o.after), succession{node: next, issuer: c.index, seq: c.seq})
-	n.before = append(slices.Clone(n.before), succession{node: old, issuer: c.index, seq: c.seq})
+	o.after = addSuccession(o.after, succession{node: next, issuer: c.index, seq: c.seq})
+	n.before = addSuccession(n.before, succession{node: old, issuer: c.index, seq: c.seq})
 	s.nodes = s.nodes.set(nodeKey(old), o).set(nodeKey(next), n)
+}
+
+// addSuccession keeps the list in an order that does not depend on arrival, and of each (node, issuer) the first.
+func addSuccession(list []succession, x succession) []succession {
+	at, ok := slices.BinarySearchFunc(list, x, func(a, b succession) int {
+		return cmp.Or(bytes.Compare(a.node[:], b.node[:]), a.issuer-b.issuer)
+	})
+	if ok {
+		if list[at].seq > x.seq {
+			list = slices.Clone(list)
+			list[at] = x
+		}
+		return list
+	}
+	return slices.Insert(slices.Clone(list), at, x)
 }
 
 // remove records the removals of an entry that its issuer had the right to. Nothing but rights and a cutoff ever stops them.
