@@ -140,7 +140,7 @@ func (x Exporter) StreamTag(role Role, counter uint64) Tag {
 	info := append([]byte(infoStreamTag), 0, byte(role))
 	info = binary.BigEndian.AppendUint64(info, counter)
 	s := kdf(x.Bytes(), nil, string(info))
-	return Tag(s.b[:16])
+	return Tag(s.Bytes()[:16])
 }
 
 // StreamKey is KDF(X_g, "", "meshkey/1 stream key" || 0x00 || role u8 || counter u64 || dir u8).

@@ -150,10 +150,10 @@ func ReadKeyFile(fsys durable.FS, name string, kind KeyKind, mesh MeshID, with U
 		return KeyMaterial{}, fmt.Errorf("%s: %w", name, err)
 	}
 	if body.Kind != kind {
-		return KeyMaterial{}, fmt.Errorf("%s: %w: a %s key, not a %s key", name, ErrOtherKey, body.Kind, kind)
+		return KeyMaterial{}, fmt.Errorf("%s: %w: its kind is %s, not %s", name, ErrOtherKey, body.Kind, kind)
 	}
 	if !mesh.IsZero() && body.Mesh != mesh {
-		return KeyMaterial{}, fmt.Errorf("%s: %w: a key of mesh %s, not of mesh %s", name, ErrOtherKey, body.Mesh.Short(), mesh.Short())
+		return KeyMaterial{}, fmt.Errorf("%s: %w: its mesh is %s, not %s", name, ErrOtherKey, body.Mesh.Short(), mesh.Short())
 	}
 	return KeyMaterial{Kind: body.Kind, Mesh: body.Mesh, Generation: body.Generation, secret: newSecret(body.Secret[:])}, nil
 }
@@ -189,9 +189,6 @@ func readBounded(r io.Reader, name string) ([]byte, error) {
 
 // seal encrypts plain in the binary age format.
 func (r Recipient) seal(plain []byte) ([]byte, error) {
-	if len(r.to) == 0 {
-		return nil, errors.New("no recipient")
-	}
 	var out bytes.Buffer
 	w, err := age.Encrypt(&out, r.to...)
 	if err != nil {

@@ -3,7 +3,7 @@ package keys
 const (
 	// keyFileVersion is the only version of the plaintext inside a key file.
 	keyFileVersion = 1
-	// maxKeyBody bounds the plaintext of a key file: the largest has 98 bytes.
+	// maxKeyBody bounds the plaintext of a key file: the largest has 91 bytes.
 	maxKeyBody = 256
 	// maxKeyFile bounds a sealed key file or an identity file: a key sealed to maxRecipients post-quantum recipients, whose
 	// stanzas have 1.6 kB each.

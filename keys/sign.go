@@ -111,7 +111,7 @@ func (p PublicKey) Verify(l Label, m MeshID, payload []byte, sig Signature) bool
 
 // SigningKey is an Ed25519 private key. It is used by reference and never printed.
 type SigningKey struct {
-	priv ed25519.PrivateKey
+	priv veil[ed25519.PrivateKey]
 	pub  PublicKey
 }
 
@@ -133,11 +133,11 @@ func SigningKeyFromSeed(seed []byte) (*SigningKey, error) {
 		return nil, fmt.Errorf("signing key seed has %d bytes, want %d", len(seed), ed25519.SeedSize)
 	}
 	priv := ed25519.NewKeyFromSeed(seed)
-	return &SigningKey{priv: priv, pub: PublicKey(priv.Public().(ed25519.PublicKey))}, nil
+	return &SigningKey{priv: hide(priv), pub: PublicKey(priv.Public().(ed25519.PublicKey))}, nil
 }
 
 // Seed returns the 32 bytes to be sealed into a key file.
-func (k *SigningKey) Seed() []byte { return k.priv.Seed() }
+func (k *SigningKey) Seed() []byte { return k.priv.get().Seed() }
 
 // Public returns the public half.
 func (k *SigningKey) Public() PublicKey { return k.pub }
@@ -147,11 +147,11 @@ func (k *SigningKey) NodeID() NodeID { return NodeID(k.pub) }
 
 // Sign signs payload under the label, in the mesh.
 func (k *SigningKey) Sign(l Label, m MeshID, payload []byte) Signature {
-	return Signature(ed25519.Sign(k.priv, signatureInput(l, m, payload)))
+	return Signature(ed25519.Sign(*k.priv.get(), signatureInput(l, m, payload)))
 }
 
 // CryptoSigner returns the raw key for formats that define their own signature input (signed notes of the audit log).
-func (k *SigningKey) CryptoSigner() ed25519.PrivateKey { return k.priv }
+func (k *SigningKey) CryptoSigner() ed25519.PrivateKey { return *k.priv.get() }
 
 // String hides the value.
 func (k *SigningKey) String() string { return "[signing key " + k.pub.String()[:8] + "]" }

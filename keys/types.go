@@ -41,12 +41,29 @@ func (m MeshID) Short() string { return hex.EncodeToString(m[:4]) }
 // IsZero reports whether m was never set; the zero id is the domain of genesis roots.
 func (m MeshID) IsZero() bool { return m == MeshID{} }
 
-// secret is 32 bytes that must never be printed, compared in variable time, or be used when unset. The bytes lie behind a
-// pointer, so that a verb printing the raw memory of a struct around it shows an address; the function field makes == a
-// compile error.
-type secret struct {
+// veil holds a value so that no verb of package fmt shows it, also where fmt cannot call our methods, which is in unexported fields of
+// other types. It follows one pointer there, but not two. The function field makes == a compile error.
+type veil[T any] struct {
 	_ [0]func()
-	b *[32]byte
+	p **T
+}
+
+func hide[T any](v T) veil[T] {
+	p := &v
+	return veil[T]{p: &p}
+}
+
+// get returns the value, or nil if none was hidden.
+func (v veil[T]) get() *T {
+	if v.p == nil {
+		return nil
+	}
+	return *v.p
+}
+
+// secret is 32 bytes that must never be printed, compared in variable time, or be used when unset.
+type secret struct {
+	v veil[[32]byte]
 }
 
 // ErrUnset is returned where a key that was never set would be used.
@@ -56,25 +73,26 @@ func newSecret(b []byte) secret {
 	if len(b) != 32 {
 		panic("keys: a secret is 32 bytes")
 	}
-	v := [32]byte(b)
-	return secret{b: &v}
+	return secret{hide([32]byte(b))}
 }
 
 // IsSet reports whether the key holds a value.
-func (s secret) IsSet() bool { return s.b != nil }
+func (s secret) IsSet() bool { return s.v.p != nil }
 
 // Bytes returns a copy of the key, for the primitive that uses it. It panics on an unset key: fail closed.
 func (s secret) Bytes() []byte {
-	if s.b == nil {
+	b := s.v.get()
+	if b == nil {
 		panic("keys: unset key used")
 	}
-	out := *s.b
+	out := *b
 	return out[:]
 }
 
 // Equal compares in constant time. Two unset keys are not equal.
 func (s secret) Equal(o secret) bool {
-	return s.b != nil && o.b != nil && subtle.ConstantTimeCompare(s.b[:], o.b[:]) == 1
+	a, b := s.v.get(), o.v.get()
+	return a != nil && b != nil && subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
 // Format hides the value from every verb of package fmt.

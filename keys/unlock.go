@@ -32,12 +32,9 @@ func PassphraseRecipient(passphrase string) (Recipient, error) {
 }
 
 func passphraseRecipient(passphrase string, work int) (Recipient, error) {
-	if passphrase == "" {
-		return Recipient{}, errors.New("the passphrase is empty")
-	}
 	r, err := age.NewScryptRecipient(passphrase)
 	if err != nil {
-		return Recipient{}, err
+		return Recipient{}, err // it is empty
 	}
 	r.SetWorkFactor(work)
 	return Recipient{to: []age.Recipient{r}}, nil
@@ -68,7 +65,7 @@ func ParseRecipients(list ...string) (Recipient, error) {
 // FileIdentity is an age identity kept in a file beside the sealed keys, so that a daemon starts unattended. It protects
 // backups and copies of the key files, not a disk that holds both.
 type FileIdentity struct {
-	ids []age.Identity
+	ids veil[[]age.Identity]
 	to  Recipient
 }
 
@@ -84,7 +81,7 @@ func NewIdentityFile(fsys durable.FS, name string) (*FileIdentity, error) {
 	if err := durable.WriteNew(fsys, name, text); err != nil {
 		return nil, err
 	}
-	return &FileIdentity{ids: []age.Identity{id}, to: Recipient{to: []age.Recipient{id.Recipient()}}}, nil
+	return &FileIdentity{ids: hide([]age.Identity{id}), to: Recipient{to: []age.Recipient{id.Recipient()}}}, nil
 }
 
 // ReadIdentityFile reads an identity file, which must be closed to other users.
@@ -111,7 +108,7 @@ func ParseIdentity(text []byte) (*FileIdentity, error) {
 		// The library's error may quote what it read, and what it read may be a damaged secret.
 		return nil, fmt.Errorf("%w: not an age identity", ErrKeyFile)
 	}
-	out := &FileIdentity{ids: ids}
+	out := &FileIdentity{ids: hide(ids)}
 	for _, id := range ids {
 		switch id := id.(type) {
 		case *age.X25519Identity:
@@ -144,7 +141,7 @@ func (u Unlock) open(sealed []byte) ([]byte, error) {
 	lazy := &passphraseIdentity{ask: u.Passphrase}
 	ids := []age.Identity{lazy}
 	if u.Identity != nil {
-		ids = append(ids, u.Identity.ids...)
+		ids = append(ids, *u.Identity.ids.get()...)
 	}
 	r, err := age.Decrypt(bytes.NewReader(sealed), ids...)
 	switch {
