@@ -19,16 +19,15 @@ import (
 func readFull(r io.Reader, b []byte) (int, error) { return io.ReadFull(r, b) }
 
 // probe sends m1 to a from src, nothing else, and returns how a ended and what it sent.
-func probe(a *Acceptor, m1 []byte, src string) (error, []byte) {
+func probe(a *Acceptor, m1 []byte, src string) (out []byte, err error) {
 	conn := &scriptConn{}
 	conn.in.Write(m1[1:])
-	var out []byte
 	conn.peer = func(b []byte) []byte { out = append(out, b...); return nil }
-	_, err := a.Accept(context.Background(), conn, keys.Suite(m1[0]), netip.MustParseAddr(src), time.Now())
+	_, err = a.Accept(context.Background(), conn, keys.Suite(m1[0]), netip.MustParseAddr(src), time.Now())
 	if err != nil && !conn.closed.Load() {
 		panic("error without close")
 	}
-	return err, out
+	return out, err
 }
 
 // source numbers the sources of probes, so that no rate is in the way.
@@ -50,7 +49,7 @@ func honestM1(t testing.TB, w *world, d, a *member, suite keys.Suite, gate keys.
 // wantSilence probes and demands an error with the reason, and not one byte.
 func wantSilence(t *testing.T, a *Acceptor, m1 []byte, src string, want Reason) {
 	t.Helper()
-	err, out := probe(a, m1, src)
+	out, err := probe(a, m1, src)
 	wantReason(t, err, want)
 	if len(out) != 0 {
 		t.Errorf("%d bytes sent to a peer that proved nothing", len(out))
@@ -60,7 +59,7 @@ func wantSilence(t *testing.T, a *Acceptor, m1 []byte, src string, want Reason) 
 // wantAnswer probes and demands M2.
 func wantAnswer(t *testing.T, a *Acceptor, m1 []byte, src string) {
 	t.Helper()
-	err, out := probe(a, m1, src)
+	out, err := probe(a, m1, src)
 	wantReason(t, err, ReasonShort) // there is no M3
 	if len(out) != SizeM2 {
 		t.Errorf("%d bytes sent, want M2", len(out))
@@ -71,12 +70,18 @@ func wantAnswer(t *testing.T, a *Acceptor, m1 []byte, src string) {
 func TestAcceptBudgetPerSource(t *testing.T) {
 	w := newWorld("home")
 	d, a := w.member("nas"), w.member("gpu1")
-	acc := w.acceptor(a)
-	for range handshakesBurst {
-		wantAnswer(t, acc, honestM1(t, w, d, a, keys.SuiteAES, w.gate()), "10.1.1.1")
-	}
-	wantSilence(t, acc, honestM1(t, w, d, a, keys.SuiteAES, w.gate()), "10.1.1.1", ReasonBudget)
-	wantAnswer(t, acc, honestM1(t, w, d, a, keys.SuiteAES, w.gate()), "10.1.1.2")
+	m1 := func() []byte { return honestM1(t, w, d, a, keys.SuiteAES, w.gate()) }
+	synctest.Test(t, func(t *testing.T) {
+		acc := w.acceptor(a)
+		for range handshakesBurst {
+			wantAnswer(t, acc, m1(), "10.1.1.1")
+		}
+		wantSilence(t, acc, m1(), "10.1.1.1", ReasonBudget)
+		wantAnswer(t, acc, m1(), "10.1.1.2")
+		time.Sleep(time.Second / handshakesPerSecond)
+		wantAnswer(t, acc, m1(), "10.1.1.1")
+		wantSilence(t, acc, m1(), "10.1.1.1", ReasonBudget)
+	})
 }
 
 // Check 2: an incomplete M1 is cut off 2 s after accept, no sooner and no later, however it trickles in.
@@ -241,7 +246,7 @@ func TestAcceptBusy(t *testing.T) {
 		acc.work.slots <- struct{}{}
 	}
 	acc.work.waiting.Store(workQueue)
-	err, out := probe(acc, honestM1(t, w, d, a, keys.SuiteAES, w.gate()), source(1))
+	out, err := probe(acc, honestM1(t, w, d, a, keys.SuiteAES, w.gate()), source(1))
 	wantReason(t, err, ReasonBusy)
 	if !errors.Is(err, errQueue) || len(out) != 0 {
 		t.Errorf("%v, %d bytes sent", err, len(out))

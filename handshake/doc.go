@@ -83,7 +83,7 @@
 // By time, code 6: the binding is in force, the certificate has begun; both may be 300 s ahead of this clock. By policy, the
 // caller's [VerifyFunc]: issuer, revocation, standing, sessions per node. A peer whose certificate has ended can only be given
 // RenewOnly. A peer refused by time or policy is proved, so the acceptor finishes and returns [Result].Refused, to be sent as
-// CLOSE inside the encryption; a dialer just closes, before it has shown who it is.
+// CLOSE inside the encryption; a dialer just closes, before it has shown who it is, and the acceptor of an enrolment does, too.
 //
 // # Rekey
 //
@@ -98,12 +98,13 @@
 //
 //	k1', k2' = Split(), h_{g+1} = the handshake hash, X_{g+1} = KDF(k1' || k2', h_{g+1}, "meshkey/1 exporter")
 //
-// Only the session's dialer starts one. R2 is the last record under its direction's old key, R3 under the other's. R3 says only
+// Only the session's dialer starts one. R2 is the last record under its direction's old key, R3 under the other's; each side
+// receives under the new key from the record after the one it has just read. R3 says only
 // where the switch is: its record authenticates it, and who cannot compute g+1 can use it for nothing but ending the session.
 //
 // # Properties
 //
-// Proved symbolically (ProVerif, unbounded sessions, malicious insiders, gate public): mutual authentication, forward secrecy,
+// Proved symbolically (model/: ProVerif, unbounded sessions, malicious insiders, gate public): mutual authentication, forward secrecy,
 // resistance to key compromise impersonation, secrecy of messages if only X25519 or only ML-KEM breaks later, and that a passive
 // reader who later breaks X25519 and knows the gate learns neither certificate nor the dialer's static key. Outsiders get
 // silence, and no DH is computed for them.

@@ -85,7 +85,7 @@ type Error struct {
 	err  error
 }
 
-// Error says at which step it ended, without a word chosen by the peer.
+// Error says at which step it ended. Of the peer's words it contains at most a quoted name, as bounded as certificates are.
 func (e *Error) Error() string {
 	if e.err == nil {
 		return "handshake: " + e.Reason.String()

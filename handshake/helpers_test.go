@@ -65,8 +65,11 @@ func (w *world) member(name string) *member {
 // sign issues certificate and binding as they stand now.
 func (m *member) sign(w *world) {
 	m.local.Certificate = must(identity.IssueCertificate(m.cert, w.issuer)).Raw()
-	m.local.Binding = must(identity.IssueBinding(m.binding, m.key)).Raw()
+	m.bind()
 }
+
+// bind issues the binding alone.
+func (m *member) bind() { m.local.Binding = must(identity.IssueBinding(m.binding, m.key)).Raw() }
 
 // full is a policy that admits everybody.
 func full(*Peer, int64) (session.State, session.Code) { return session.Full, 0 }

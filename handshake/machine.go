@@ -192,6 +192,9 @@ func (r *responder) finish(m3 []byte, policy VerifyFunc, now int64) (*Result, er
 	if err != nil {
 		return nil, err
 	}
+	if code != 0 && r.verify.enroll { // no session to say it in: a joiner has proved nothing but an invite and a new key
+		return nil, &Error{Reason: ReasonRefused, Code: code, Peer: peer}
+	}
 	session, err := r.noise.finish(0)
 	if err != nil {
 		return nil, fail(ReasonNoise, err)

@@ -26,7 +26,7 @@ type RekeyConfig struct {
 	Current keys.Session
 }
 
-// next starts the Noise handshake of generation g+1.
+// start begins the Noise handshake of generation g+1.
 func (c *RekeyConfig) start(initiator bool) (*noiseState, error) {
 	if c.Current.Generation == ^uint64(0) {
 		return nil, errors.New("generations are used up")
@@ -104,7 +104,8 @@ type RekeyAcceptor struct {
 	done bool
 }
 
-// AnswerRekey reads R1 and makes R2, to be sent as the last record under the current key of this direction.
+// AnswerRekey reads R1 and makes R2, to be sent as the last record under the current key of this direction. The caller sends under
+// the new keys after it.
 func AnswerRekey(c RekeyConfig, r1 []byte) (a *RekeyAcceptor, r2 []byte, err error) {
 	if len(r1) == 0 || r1[0] != stepR1 { // of its size the Noise state is the judge
 		return nil, nil, errRekey
@@ -139,7 +140,7 @@ func AnswerRekey(c RekeyConfig, r1 []byte) (a *RekeyAcceptor, r2 []byte, err err
 func (a *RekeyAcceptor) Next() keys.Session { return a.next }
 
 // ReadR3 reads the end of the rekey, the last record under the current key of the other direction. From here on the caller
-// receives and sends under the new keys.
+// receives under the new keys, too.
 func (a *RekeyAcceptor) ReadR3(r3 []byte) (keys.Session, error) {
 	if a.done || len(r3) != SizeR3 || r3[0] != stepR3 {
 		a.done = true

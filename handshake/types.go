@@ -120,7 +120,7 @@ type Result struct {
 	// State is what Verify gave the peer; it means nothing in an enrolment.
 	State session.State
 	// Refused is set on the acceptor's side only: the peer is proved and unwanted. The caller sends CLOSE with this code as the
-	// first record and closes; it must not use the session for anything else.
+	// first record and closes; it must not use the session for anything else. Never set in an enrolment, which ends with an Error.
 	Refused session.Code
 	// Enroll marks a handshake of suite 0x11 and Invite names the invite whose secret the joiner knew.
 	Enroll bool

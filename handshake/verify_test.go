@@ -372,6 +372,8 @@ func TestVerifyPeerEnrolment(t *testing.T) {
 		joiner bool
 	}{
 		"joiner with a stolen binding":    {func(w *world, j, a *member) { j.local.Binding = w.member("pi4").local.Binding }, ReasonStatic, false},
+		"joiner with an ended binding":    {func(w *world, j, _ *member) { j.binding.NotAfter = testNow; j.bind() }, ReasonRefused, false},
+		"joiner with a future binding":    {func(w *world, j, _ *member) { j.binding.NotBefore = testNow + 301; j.bind() }, ReasonRefused, false},
 		"joiner is the issuer itself":     {func(_ *world, j, a *member) { j.local.Binding, j.local.Static = a.local.Binding, a.local.Static }, ReasonSelf, false},
 		"issuer with an ended binding":    {func(w *world, _, a *member) { a.binding.NotAfter = testNow; a.sign(w) }, ReasonRefused, true},
 		"issuer's certificate ended":      {func(w *world, _, a *member) { a.cert.NotAfter = testNow; a.sign(w) }, ReasonRefused, true},
