@@ -38,7 +38,7 @@ func (s *Sync) ask(mono time.Duration) (out []Frame) {
 			if !ok || !s.hub.tokens.take(mono, float64(g.to-g.from+1)) {
 				break
 			}
-			s.wants = append(s.wants, &want{issuer: c.id, next: g.from, to: g.to, back: g.back, until: mono + wantTimeout})
+			s.wants = append(s.wants, &want{issuer: c.id, from: g.from, to: g.to, back: g.back, until: mono + wantTimeout})
 			s.hub.claims[c.id] = claim{by: s, until: mono + wantTimeout}
 			out = append(out, frameOf(KindWant, wantWire{Kind: KindWant, Issuer: c.id, From: g.from, To: g.to}))
 		}

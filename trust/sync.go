@@ -1,7 +1,9 @@
 package trust
 
 import (
+	"cmp"
 	"errors"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -37,6 +39,7 @@ type Sync struct {
 	known    map[keys.PublicKey]uint64 // how far the peer has our branch
 	goals    map[keys.PublicKey]goal   // ranges wanted beside "everything after what is held"
 	wants    []*want
+	parked   map[factKey]*Entry // asked for, and here before what precedes them
 	searches map[keys.PublicKey]*search
 	once     map[keys.Hash]bool // what is sent or fetched once per session
 
@@ -59,11 +62,14 @@ type goal struct {
 // want is a WANT sent and not yet answered in full.
 type want struct {
 	issuer   keys.PublicKey
-	next, to uint64
+	from, to uint64
+	got      uint64 // bit i: from + i has come
 	until    time.Duration
 	back     bool
 	held     []*Entry // of a back want, until it is whole
 }
+
+func (w *want) whole() bool { return bits.OnesCount64(w.got) == int(w.to-w.from+1) }
 
 // search is a binary search for the first entry at which two branches differ: they agree at lo and differ at hi.
 type search struct {
@@ -83,7 +89,7 @@ type Result struct {
 func (h *Hub) NewSync(quiet bool) *Sync {
 	return &Sync{
 		hub: h, log: h.log, quiet: quiet, reach: map[keys.PublicKey]uint64{}, known: map[keys.PublicKey]uint64{},
-		goals: map[keys.PublicKey]goal{}, searches: map[keys.PublicKey]*search{}, once: map[keys.Hash]bool{},
+		goals: map[keys.PublicKey]goal{}, searches: map[keys.PublicKey]*search{}, parked: map[factKey]*Entry{}, once: map[keys.Hash]bool{},
 		unsolicited: newBucket(unsolicitedRate, unsolicitedBurst), served: newBucket(serveRate, serveBurst),
 		asked: newBucket(askRate, askBurst),
 	}
@@ -97,6 +103,7 @@ func (s *Sync) Close() {
 		}
 	}
 	s.wants = nil
+	clear(s.parked)
 }
 
 // SetQuiet follows a change of the peer's standing.
@@ -159,7 +166,11 @@ func (s *Sync) Push(c Change) []Frame {
 		return nil
 	}
 	if c.Kind == KindEntry && !c.Stray {
-		if s.known[c.Issuer] >= c.Seq {
+		has := s.known[c.Issuer]
+		if st, ok := s.log.Current().chain(c.Issuer); ok && !st.forked() {
+			has = max(has, s.reach[c.Issuer]) // it says so; if that is on another branch, VEC will tell
+		}
+		if has >= c.Seq {
 			return nil
 		}
 		s.known[c.Issuer] = c.Seq
@@ -368,14 +379,13 @@ func (s *Sync) onEntry(body []byte, mono time.Duration, now int64, r *Result) er
 	}
 	s.reach[e.Issuer] = max(s.reach[e.Issuer], e.Seq)
 	if w == nil || !w.back {
-		_, err := s.apply(e, mono, now, r)
-		return err
+		return s.applyInOrder(e, w != nil, mono, now, r)
 	}
 	// The way back from an anchor is walked from its end.
-	w.held = append(w.held, e)
-	if w.next <= w.to {
+	if w.held = append(w.held, e); !w.whole() {
 		return nil
 	}
+	slices.SortFunc(w.held, func(a, b *Entry) int { return cmp.Compare(a.Seq, b.Seq) })
 	for _, e := range slices.Backward(w.held) {
 		if ok, err := s.apply(e, mono, now, r); err != nil {
 			return err
@@ -389,20 +399,48 @@ func (s *Sync) onEntry(body []byte, mono time.Duration, now int64, r *Result) er
 // answered finds the want an entry answers and moves it on.
 func (s *Sync) answered(e *Entry, mono time.Duration) *want {
 	for i, w := range s.wants {
-		if w.issuer != e.Issuer || e.Seq != w.next {
+		bit := uint64(1) << ((e.Seq - w.from) % wantSpan)
+		if w.issuer != e.Issuer || e.Seq < w.from || e.Seq > w.to || w.got&bit != 0 {
 			continue
 		}
-		w.next++
+		w.got |= bit
 		w.until = mono + wantTimeout
 		if c := s.hub.claims[w.issuer]; c.by == s {
 			s.hub.claims[w.issuer] = claim{by: s, until: w.until}
 		}
-		if w.next > w.to {
+		if w.whole() {
 			s.wants = slices.Delete(s.wants, i, i+1)
 		}
 		return w
 	}
 	return nil
+}
+
+// applyInOrder applies an entry, and what was parked behind it. One that was asked for and comes before what precedes it is parked:
+// at most all that may be asked for, which is 8 MiB.
+func (s *Sync) applyInOrder(e *Entry, asked bool, mono time.Duration, now int64, r *Result) error {
+	c, ok := s.log.Current().chain(e.Issuer)
+	if asked && ok && !c.forked() && e.Seq > c.seq+1 && len(s.parked) < maxWants*wantSpan {
+		s.parked[factKey{e.Issuer, e.Seq}] = e
+		return nil
+	}
+	for {
+		if _, err := s.apply(e, mono, now, r); err != nil {
+			return err
+		}
+		held, _, _ := s.log.Current().Position(e.Issuer)
+		for k := range s.parked {
+			if k.issuer == e.Issuer && k.number <= held {
+				delete(s.parked, k)
+			}
+		}
+		next, ok := s.parked[factKey{e.Issuer, held + 1}]
+		if !ok {
+			return nil
+		}
+		delete(s.parked, factKey{e.Issuer, held + 1})
+		e = next
+	}
 }
 
 // apply applies one entry and reports whether that changed anything.
