@@ -145,19 +145,11 @@ func FuzzReadS1(f *testing.F) {
 // The opener of control records: bytes of any kind end in an error, never in a record.
 func FuzzControlReceive(f *testing.F) {
 	k := testSession(keys.SuiteAES)
-	h := newHalf(k.Suite, k.K1)
-	f.Add(rawRecord(f, &h, byte(RecordControl), []byte{0x81, 20})[1:])
+	h := newHalf(k.Suite, k.K2) // not the key of this direction: no input can open
+	f.Add(rawRecord(f, &h, byte(RecordControl), []byte{0x81, 20}))
 	f.Add([]byte{0xff, 0xff, 1})
 	f.Add([]byte{0, 16})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		fresh := newHalf(k.Suite, k.K1)
-		for kind := range 256 {
-			// No input here can know the key; but the fuzzer's seeds may hold a record made with it.
-			if bytes.HasPrefix(data, rawRecord(t, &fresh, byte(kind), nil)) {
-				return
-			}
-			fresh.counter = 0
-		}
 		c := NewControl(&feed{Reader: bytes.NewReader(data)}, k, keys.RoleAcceptor)
 		for range 3 {
 			if kind, body, err := c.Receive(); err == nil || kind != 0 || body != nil {
