@@ -1,0 +1,27 @@
+// Package daemon puts a node together: it makes and opens the state directory, founds and joins meshes, runs a mesh node with its
+// stores, its control socket and its services, and answers the local API.
+//
+// # The state directory
+//
+// Mode 0700, owned by the user of the daemon, locked while in use:
+//
+//	lock            held by the one process that uses the directory
+//	identity.txt    the age identity that opens the key files below; whoever has both has the keys
+//	node.age        the node's Ed25519 identity
+//	issuer.age      on issuers: the key that signs the issuer's chain
+//	root.age        where init founded the mesh: the root key, sealed to a passphrase; no daemon reads it
+//	group-N.age     the group secret of generation N
+//	member          CBOR {1: version, 2: mesh id, 3: certificate, 4: [beacon envelope]}; written last
+//	epoch           CBOR {1: version, 2: the beacon epoch of the last start}
+//	pins            which node each used name meant at its first use
+//	invites.*       on issuers: the invite book
+//	trust/          the trust log
+//	audit/          the audit log
+//	services.d/     one TOML file per exposed service
+//
+// # Order of writes
+//
+// init and enroll write keys, trust log and audit log first and the member file last. If they crash before it, the directory
+// counts as in no mesh: the next init or enroll moves the leftovers aside into a directory named leftover-N, because a key file is
+// never overwritten and never deleted, and begins anew. A group secret is on disk before it is used. An issuer's entry is on disk before anybody sees it.
+package daemon

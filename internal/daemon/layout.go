@@ -1,0 +1,242 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/beacon"
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/wire"
+	"github.com/sovereignmesh/meshkey/keys"
+)
+
+const (
+	fileMember   = "member"
+	fileIdentity = "identity.txt"
+	fileNode     = "node.age"
+	fileIssuer   = "issuer.age"
+	fileRoot     = "root.age"
+	fileEpoch    = "epoch"
+	fileInvites  = "invites"
+	dirTrust     = "trust"
+	dirAudit     = "audit"
+	groupPrefix  = "group-"
+)
+
+// fileGroup is the file of one generation of the group secret.
+func fileGroup(generation uint64) string { return fmt.Sprintf("%s%d.age", groupPrefix, generation) }
+
+// member is what a host knows of its own membership beyond its keys.
+type member struct {
+	Version     uint64      `cbor:"1,keyasint"`
+	Mesh        keys.MeshID `cbor:"2,keyasint"`
+	Certificate []byte      `cbor:"3,keyasint"`
+	Peers       [][]byte    `cbor:"4,keyasint"` // beacon envelopes the issuer told: where to begin
+}
+
+type epochFile struct {
+	Version uint64 `cbor:"1,keyasint"`
+	Epoch   uint64 `cbor:"2,keyasint"`
+}
+
+const (
+	memberVersion = 1
+	epochVersion  = 1
+	// maxMember bounds the member file: a certificate and at most 24 beacon envelopes.
+	maxMember = 64 << 10
+	maxEpoch  = 64
+	// maxLeftovers bounds the directories that interrupted attempts may leave.
+	maxLeftovers = 100
+)
+
+// Errors a caller branches on.
+var (
+	// ErrNotMember: the state directory holds no membership.
+	ErrNotMember = errors.New("this machine is in no mesh yet; found one with: meshkey init, or join one with: meshkey enroll INVITE")
+	// ErrMember: there is a membership already, and it is never overwritten.
+	ErrMember = errors.New("this state directory is already a member of a mesh; use another one with --state")
+)
+
+// stateDir is an open, locked state directory.
+type stateDir struct {
+	path string
+	fs   durable.FS
+	lock *durable.Locked
+	open []io.Closer
+}
+
+// openState makes the directory if it is missing, locks it and removes temporary files of a crash.
+func openState(path string) (*stateDir, error) {
+	if err := durable.MakeDir(path); err != nil {
+		return nil, err
+	}
+	fsys, err := durable.OS(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &stateDir{path: path, fs: fsys}
+	d.keep(fsys)
+	if d.lock, err = durable.Lock(path); err != nil {
+		d.close()
+		return nil, err
+	}
+	if err := durable.Sweep(fsys, "."); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *stateDir) keep(v any) {
+	if c, ok := v.(io.Closer); ok {
+		d.open = append(d.open, c)
+	}
+}
+
+// close gives everything back, last opened first.
+func (d *stateDir) close() {
+	for i := len(d.open) - 1; i >= 0; i-- {
+		_ = d.open[i].Close()
+	}
+	if d.lock != nil {
+		_ = d.lock.Close()
+	}
+}
+
+// sub opens a directory below the state directory, making it if it is missing.
+func (d *stateDir) sub(name string) (durable.FS, error) {
+	if err := durable.MkdirAll(d.fs, name); err != nil {
+		return nil, err
+	}
+	fsys, err := durable.OS(filepath.Join(d.path, name))
+	if err != nil {
+		return nil, err
+	}
+	d.keep(fsys)
+	return fsys, nil
+}
+
+func (d *stateDir) readMember() (*member, *identity.SignedCertificate, error) {
+	b, err := durable.ReadFile(d.fs, fileMember, maxMember)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, ErrNotMember
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	var m member
+	if err := wire.Unmarshal(b, &m); err != nil {
+		return nil, nil, fmt.Errorf("the file %s is damaged (%w): restore it from a backup, or enrol again with another --state", d.file(fileMember), err)
+	}
+	if m.Version != memberVersion {
+		return nil, nil, fmt.Errorf("the file %s has format %d, this program reads %d: update meshkey", d.file(fileMember), m.Version, memberVersion)
+	}
+	cert, err := identity.ParseCertificate(m.Certificate, m.Mesh)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the file %s: %w", d.file(fileMember), err)
+	}
+	return &m, cert, nil
+}
+
+func (d *stateDir) file(name string) string { return filepath.Join(d.path, name) }
+
+// fresh makes sure that the directory holds no membership, and moves what an interrupted attempt left out of the way.
+func (d *stateDir) fresh() error {
+	if _, err := d.fs.OpenFile(fileMember, os.O_RDONLY, 0); err == nil {
+		return ErrMember
+	}
+	entries, err := d.fs.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	var left []string
+	for _, e := range entries {
+		if ours(e.Name()) {
+			left = append(left, e.Name())
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	dir := ""
+	for i := range maxLeftovers {
+		name := fmt.Sprintf("leftover-%d", i+1)
+		if err := d.fs.Mkdir(name, 0o700); err == nil {
+			dir = name
+			break
+		} else if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if dir == "" {
+		return fmt.Errorf("%s holds the leftovers of %d interrupted attempts: look at them and remove them", d.path, maxLeftovers)
+	}
+	for _, name := range left {
+		if err := d.fs.Rename(name, dir+"/"+name); err != nil {
+			return err
+		}
+	}
+	return d.fs.SyncDir(".")
+}
+
+// ours names what init and enroll write before the member file.
+func ours(name string) bool {
+	switch name {
+	case fileIdentity, fileNode, fileIssuer, fileRoot, fileEpoch, dirTrust, dirAudit:
+		return true
+	}
+	return strings.HasPrefix(name, groupPrefix) && strings.HasSuffix(name, ".age") || strings.HasPrefix(name, fileInvites+".")
+}
+
+// nextEpoch makes the beacon epoch of this start durable before it is used.
+func (d *stateDir) nextEpoch(now time.Time) (uint64, error) {
+	var last epochFile
+	b, err := durable.ReadFile(d.fs, fileEpoch, maxEpoch)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return 0, err
+	default:
+		// A damaged counter costs nothing but this: the clock decides, and a peer that heard a later epoch believes again after
+		// ten minutes of silence.
+		if wire.Unmarshal(b, &last) != nil || last.Version != epochVersion {
+			last = epochFile{}
+		}
+	}
+	next := beacon.NextEpoch(last.Epoch, now)
+	return next, durable.WriteFile(d.fs, fileEpoch, wire.MustMarshal(epochFile{Version: epochVersion, Epoch: next}))
+}
+
+// groupSecrets reads every generation of the group secret that is on disk.
+func (d *stateDir) groupSecrets(mesh keys.MeshID, unlock keys.Unlock) ([]keys.GroupSecret, error) {
+	entries, err := d.fs.ReadDir(".")
+	if err != nil {
+		return nil, err
+	}
+	var out []keys.GroupSecret
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), groupPrefix) || !strings.HasSuffix(e.Name(), ".age") {
+			continue
+		}
+		k, err := keys.ReadKeyFile(d.fs, e.Name(), keys.KindGroup, mesh, unlock)
+		if err != nil {
+			return nil, err
+		}
+		s, err := k.GroupSecret()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%s holds no group secret: restore %sN.age from a backup, or enrol again with another --state", d.path, groupPrefix)
+	}
+	return out, nil
+}

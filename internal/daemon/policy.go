@@ -1,0 +1,395 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/audit"
+	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/mesh"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func errNotIssuer() error {
+	return control.Errorf(control.Denied, "run it on an issuer, such as the machine that ran: meshkey init", "this node is no issuer of the mesh")
+}
+
+// resolve finds a live member by name or id.
+func (d *Daemon) resolve(who string) (keys.NodeID, error) {
+	id, err := d.node.ResolveNode(who)
+	switch {
+	case err == nil:
+		return id, nil
+	case errors.Is(err, mesh.ErrPinChanged):
+		return id, control.Errorf(control.Unverified, "", "%w", err)
+	case errors.Is(err, mesh.ErrNameConflict):
+		return id, control.Errorf(control.NotFound, "meshkey peers", "%w", err)
+	}
+	return id, control.Errorf(control.NotFound, "meshkey peers", "%w", err)
+}
+
+// target turns a subject into the log's form: names become ids here, once.
+func (d *Daemon) target(s control.Subject) (trust.Target, error) {
+	switch {
+	case s.Any:
+		return trust.AnyNode(), nil
+	case s.Tag != "":
+		return trust.TagTarget(s.Tag), nil
+	}
+	id, err := d.resolve(s.Node)
+	if err != nil {
+		return trust.Target{}, err
+	}
+	return trust.NodeTarget(id), nil
+}
+
+// text shows a target as a person would write it.
+func (d *Daemon) text(t trust.Target) string {
+	switch t.Kind {
+	case trust.TargetNode:
+		return d.word(t.Node)
+	case trust.TargetTag:
+		return "tag:" + t.Tag
+	}
+	return "any"
+}
+
+func (d *Daemon) what(w trust.What) string {
+	if w.Target.Kind == trust.TargetAny {
+		return w.Service
+	}
+	return d.text(w.Target) + "/" + w.Service
+}
+
+// grantID is a grant's short name: g-18, and g-18.<issuer> where several issuers grant.
+func (d *Daemon) grantID(r trust.GrantRef) string {
+	issuers := 0
+	for _, is := range d.store.Current().Root().Issuers {
+		if is.Caps.Has(trust.CapGrant) {
+			issuers++
+		}
+	}
+	if issuers <= 1 {
+		return r.String()
+	}
+	return r.String() + "." + r.Issuer.String()[:8]
+}
+
+func (d *Daemon) grantDoc(g trust.Grant, now int64) control.Grant {
+	c := control.Grant{ID: d.grantID(g.Ref), Who: d.text(g.Who), What: d.what(g.What), Note: g.Note, State: "active"}
+	if is, ok := d.store.Current().Root().Issuer(g.Ref.Issuer); ok {
+		c.Issuer = is.Name
+	}
+	if g.NotBefore != 0 {
+		c.NotBefore = time.Unix(g.NotBefore, 0).UTC()
+	}
+	if g.NotAfter != 0 {
+		c.NotAfter = time.Unix(g.NotAfter, 0).UTC()
+	}
+	switch {
+	case g.NotAfter != 0 && now >= g.NotAfter:
+		c.State = "expired"
+	case now < g.NotBefore:
+		c.State = "future"
+	}
+	return c
+}
+
+// Grants implements control.Viewer.
+func (d *Daemon) Grants(_ context.Context, q control.GrantsQuery) (*control.Grants, error) {
+	now := d.trustNow()
+	out := &control.Grants{Grants: []control.Grant{}}
+	var all []trust.Grant
+	for g := range d.store.Current().Grants() {
+		if g.Removed == nil {
+			all = append(all, g)
+		}
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Ref.GID < all[j].Ref.GID })
+	for _, g := range all {
+		c := d.grantDoc(g, now)
+		if q.Who != "" && q.Who != c.Who || q.What != "" && q.What != c.What && !strings.HasSuffix(c.What, "/"+q.What) {
+			continue
+		}
+		out.Grants = append(out.Grants, c)
+	}
+	return out, nil
+}
+
+// Decide implements control.Viewer.
+func (d *Daemon) Decide(_ context.Context, r control.DecideRequest) (*control.Decision, error) {
+	from := d.key.NodeID()
+	if r.From != "" {
+		var err error
+		if from, err = d.resolve(r.From); err != nil {
+			return nil, err
+		}
+	}
+	t, err := d.node.Resolve(r.Target)
+	if err != nil {
+		return nil, d.dialError(r.Target, err)
+	}
+	now := d.trustNow()
+	if !r.At.IsZero() {
+		now = r.At.Unix()
+	}
+	return d.decision(from, t, now), nil
+}
+
+// decision asks the log held here, and finds the grant that almost allows.
+func (d *Daemon) decision(from keys.NodeID, t mesh.Target, now int64) *control.Decision {
+	dec := d.store.Current().Decide(from, t.Node, t.Service, now)
+	c := &control.Decision{
+		Allowed: dec.Allowed, From: d.word(from), Target: d.word(t.Node) + "/" + t.Service, Reason: reasonText(dec.Reason),
+	}
+	if dec.Allowed {
+		if g, ok := d.store.Current().Grant(dec.Grant); ok {
+			c.Grant = d.grantLine(g)
+		}
+		return c
+	}
+	if dec.Near != nil {
+		c.Near = d.grantLine(dec.Near.Grant) + missText(dec.Near.Why)
+	}
+	c.Command = fmt.Sprintf("meshkey grant %s %s", c.From, c.Target)
+	return c
+}
+
+func (d *Daemon) grantLine(g trust.Grant) string {
+	return d.grantID(g.Ref) + " " + d.text(g.Who) + " -> " + d.what(g.What)
+}
+
+func reasonText(r trust.Reason) string {
+	switch r {
+	case trust.ReasonNoGrant:
+		return "no grant matches"
+	case trust.ReasonGranted:
+		return "granted"
+	}
+	return strings.ReplaceAll(string(r), "-", " ")
+}
+
+func missText(m trust.Miss) string {
+	switch m {
+	case trust.MissNotYet:
+		return ", not in force yet"
+	case trust.MissExpired:
+		return ", expired"
+	case trust.MissRemoved:
+		return ", taken back"
+	}
+	return ""
+}
+
+// Grant implements control.Policy.
+func (d *Daemon) Grant(ctx context.Context, by control.Caller, r *control.GrantRequest) (*control.GrantResult, error) {
+	sub, err := control.ParseSubject(r.Who)
+	if err != nil {
+		return nil, err
+	}
+	res, err := control.ParseResource(r.What)
+	if err != nil {
+		return nil, err
+	}
+	who, err := d.target(sub)
+	if err != nil {
+		return nil, err
+	}
+	on, err := d.target(res.On)
+	if err != nil {
+		return nil, err
+	}
+	var notBefore, notAfter int64
+	if !r.NotBefore.IsZero() {
+		notBefore = r.NotBefore.Unix()
+	}
+	if !r.NotAfter.IsZero() {
+		notAfter = r.NotAfter.Unix()
+	}
+	g, change, err := d.grant(by, who, trust.What{Target: on, Service: res.Service}, notBefore, notAfter, r.Note)
+	if err != nil {
+		return nil, err
+	}
+	return &control.GrantResult{Grant: d.grantDoc(g, d.trustNow()), Spread: d.spread(ctx, change, r.WaitMS)}, nil
+}
+
+// grant writes one grant. The admin's action is in the audit log before the entry is on disk.
+func (d *Daemon) grant(by control.Caller, who trust.Target, what trust.What, notBefore, notAfter int64, note string) (trust.Grant, trust.Change, error) {
+	if d.issuer == nil {
+		return trust.Grant{}, trust.Change{}, errNotIssuer()
+	}
+	d.issuing.Lock()
+	defer d.issuing.Unlock()
+	st, ok := d.store.Current().IssuerStatus(d.issuer.Public())
+	if !ok {
+		return trust.Grant{}, trust.Change{}, errNotIssuer()
+	}
+	op := trust.OpGrant{GID: st.NextGID, Who: who, What: what, NotBefore: notBefore, NotAfter: notAfter, Note: note}
+	ref := trust.GrantRef{Issuer: d.issuer.Public(), GID: op.GID}
+	if err := d.record(by, audit.Event{Code: audit.GrantAdd, Grant: d.grantID(ref), Target: d.what(what), After: d.text(who)}); err != nil {
+		return trust.Grant{}, trust.Change{}, err
+	}
+	c, err := d.append(op)
+	if err != nil {
+		return trust.Grant{}, trust.Change{}, err
+	}
+	g, ok := d.store.Current().Grant(ref)
+	if !ok {
+		return trust.Grant{}, c, errors.New("the grant was written but does not count; look with: meshkey grants")
+	}
+	return g, c, nil
+}
+
+// record writes an admin's action durably, before its effect.
+func (d *Daemon) record(by control.Caller, e audit.Event) error {
+	e.Actor, e.Verdict = uidName(by.UID), audit.Allowed
+	if _, err := d.audit.Append(e); err != nil {
+		return control.Errorf(control.Degraded, "make room or repair the disk, then try again", "not done, because it could not be recorded: %w", err)
+	}
+	return nil
+}
+
+// findGrant reads g-18 or g-18.<issuer>.
+func (d *Daemon) findGrant(id string) (trust.Grant, error) {
+	var hit []trust.Grant
+	for g := range d.store.Current().Grants() {
+		if g.Removed == nil && (d.grantID(g.Ref) == id || g.Ref.String() == id) {
+			hit = append(hit, g)
+		}
+	}
+	switch len(hit) {
+	case 0:
+		return trust.Grant{}, control.Errorf(control.NotFound, "meshkey grants", "no grant %q", id)
+	case 1:
+		return hit[0], nil
+	}
+	return trust.Grant{}, control.Errorf(control.NotFound, "meshkey grants", "%q is a grant of several issuers; use the longer id", id)
+}
+
+// Ungrant implements control.Policy.
+func (d *Daemon) Ungrant(ctx context.Context, by control.Caller, r *control.UngrantRequest) (*control.UngrantResult, error) {
+	if d.issuer == nil {
+		return nil, errNotIssuer()
+	}
+	g, err := d.findGrant(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	doc := d.grantDoc(g, d.trustNow())
+	if err := d.removalRecord(by, audit.Event{Code: audit.GrantRemove, Grant: doc.ID, Target: doc.What, Before: doc.Who}); err != nil {
+		return nil, err
+	}
+	c, err := d.append(trust.OpUngrant{Issuer: g.Ref.Issuer, GID: g.Ref.GID})
+	if err != nil {
+		return nil, err
+	}
+	return &control.UngrantResult{Grant: doc, Spread: d.spread(ctx, c, r.WaitMS)}, nil
+}
+
+// removalRecord records a removal, which goes on without a record if there is no other way: a full disk must not keep a thief in.
+func (d *Daemon) removalRecord(by control.Caller, e audit.Event) error {
+	err := d.record(by, e)
+	if err != nil {
+		d.log.Error("a removal is not recorded in the audit log; the trust log keeps it", "err", err)
+	}
+	return nil
+}
+
+// Revoke implements control.Policy.
+func (d *Daemon) Revoke(ctx context.Context, by control.Caller, r *control.RevokeRequest) (*control.RevokeResult, error) {
+	if d.issuer == nil {
+		return nil, errNotIssuer()
+	}
+	id, err := d.revocable(r.Node)
+	if err != nil {
+		return nil, err
+	}
+	res := &control.RevokeResult{Node: d.ref(id), DryRun: r.DryRun}
+	now := d.trustNow()
+	for g := range d.store.Current().Grants() {
+		if g.Removed == nil && (g.Who == trust.NodeTarget(id) || g.What.Target == trust.NodeTarget(id)) {
+			res.Grants = append(res.Grants, d.grantDoc(g, now))
+		}
+	}
+	if id == d.key.NodeID() && !r.Force {
+		return nil, control.Errorf(control.Denied, "revoke it from another issuer, or add --force",
+			"%s is this node, the issuer itself: without it nobody could enrol, grant or revoke here", d.word(id))
+	}
+	sessions, streams := d.node.Cut(id)
+	if r.DryRun {
+		res.Applied = []control.Applied{{Node: d.ref(d.key.NodeID()), ClosedSessions: sessions, ClosedStreams: streams}}
+		return res, nil
+	}
+	if err := d.removalRecord(by, audit.Event{Code: audit.NodeRevoke, Target: id.Compact(), Reason: r.Reason, Before: res.Node.Name}); err != nil {
+		return nil, err
+	}
+	c, err := d.append(trust.OpRevokeNode{Node: id})
+	if err != nil {
+		return nil, err
+	}
+	res.Spread = d.spread(ctx, c, r.WaitMS)
+	if len(res.Applied) > 0 {
+		res.Applied[0].ClosedSessions, res.Applied[0].ClosedStreams = sessions, streams
+	}
+	return res, nil
+}
+
+// revocable finds the node to revoke, expired and conflicting ones included.
+func (d *Daemon) revocable(who string) (keys.NodeID, error) {
+	st := d.store.Current()
+	if id, err := keys.ParseNodeID(who); err == nil {
+		if _, done := st.Revoked(id); done {
+			return id, control.Errorf(control.NotFound, "meshkey peers", "%s is revoked already", id.Short())
+		}
+		if _, ok := st.Member(id); ok {
+			return id, nil
+		}
+		return id, control.Errorf(control.NotFound, "meshkey peers", "no member has the id %s", id.Short())
+	}
+	var hit []keys.NodeID
+	for m := range st.Members() {
+		if m.Name == who {
+			hit = append(hit, m.Node)
+		}
+	}
+	switch len(hit) {
+	case 0:
+		return keys.NodeID{}, control.Errorf(control.NotFound, "meshkey peers", "no member is named %q", who)
+	case 1:
+		return hit[0], nil
+	}
+	return keys.NodeID{}, control.Errorf(control.NotFound, "meshkey peers", "%q is the name of %d members; use the id", who, len(hit))
+}
+
+// spread tells how far a change has got. This node has applied it. Others tell by the digests of their heartbeats and vectors; who
+// has not been heard with the new view is listed as pending.
+func (d *Daemon) spread(ctx context.Context, c trust.Change, waitMS int64) control.Spread {
+	began := time.Now()
+	s := control.Spread{Applied: []control.Applied{{Node: d.ref(d.key.NodeID())}}}
+	wait := time.Duration(waitMS) * time.Millisecond
+	have := d.node.AwaitView(ctx, c, wait, func(id keys.NodeID) {
+		s.Applied = append(s.Applied, control.Applied{Node: d.ref(id), AfterMS: time.Since(began).Milliseconds()})
+	})
+	for _, p := range d.node.Peers() {
+		if have[p.Node] {
+			continue
+		}
+		reason := "no acknowledgement yet"
+		if p.Session == "" {
+			reason = "offline"
+			if !p.Seen.IsZero() {
+				reason += ", last seen " + p.Seen.UTC().Format(time.RFC3339)
+			}
+		}
+		s.Pending = append(s.Pending, control.Pending{Node: control.NodeRef{Name: p.Name, ID: p.Node.Compact()}, Reason: reason})
+	}
+	return s
+}

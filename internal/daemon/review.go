@@ -1,0 +1,162 @@
+package daemon
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/audit"
+	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/keys"
+)
+
+// Log implements control.Auditor.
+func (d *Daemon) Log(ctx context.Context, q control.AuditQuery) (*control.AuditPage, error) {
+	f := audit.Filter{
+		From: q.From, Since: q.Since, Until: q.Until, Code: q.Code, Actor: d.auditName(q.Actor), Target: d.auditName(q.Target),
+		Newest: q.Last, Limit: q.Limit,
+	}
+	if q.Verdict != "" {
+		v, ok := audit.ParseVerdict(q.Verdict)
+		if !ok {
+			return nil, control.Errorf(control.Usage, "", "verdict is allowed, denied or failed, not %q", q.Verdict)
+		}
+		f.Verdict = v
+	}
+	page := &control.AuditPage{Log: d.audit.Origin(), Size: d.audit.Size(), Records: []control.AuditRecord{}}
+	for r, err := range d.audit.Query(ctx, f) {
+		if err != nil {
+			return nil, err
+		}
+		page.Records = append(page.Records, d.auditRecord(r))
+	}
+	if q.Last {
+		for i, j := 0, len(page.Records)-1; i < j; i, j = i+1, j-1 {
+			page.Records[i], page.Records[j] = page.Records[j], page.Records[i]
+		}
+	} else if len(page.Records) == q.Limit && q.Limit > 0 {
+		page.Next = page.Records[len(page.Records)-1].Index + 1
+	}
+	return page, nil
+}
+
+// auditName turns a name in a filter into the id the log holds.
+func (d *Daemon) auditName(s string) string {
+	if s == "" || strings.HasSuffix(s, "*") {
+		return s
+	}
+	for m := range d.store.Current().Members() {
+		if m.Name == s {
+			return m.Node.Compact()
+		}
+	}
+	return s
+}
+
+func (d *Daemon) auditRecord(r audit.Record) control.AuditRecord {
+	c := control.AuditRecord{Index: r.Index}
+	if r.Err != nil {
+		c.Code, c.Reason = "unreadable", r.Err.Error()
+		return c
+	}
+	e := r.Event
+	c.Time, c.Code, c.Verdict, c.Reason, c.Grant, c.Session = e.Time.UTC(), string(e.Code), e.Verdict.String(), e.Reason, e.Grant, e.Session
+	c.Actor, c.Target = d.known(e.Actor), d.known(e.Target)
+	c.Bytes, c.DurationMS = e.Bytes, e.Duration.Milliseconds()
+	c.Before, c.After = e.Before, e.After
+	return c
+}
+
+// known writes a node id of the log as the name known now, where there is one.
+func (d *Daemon) known(s string) string {
+	id, rest := s, ""
+	if i := strings.IndexByte(s, '/'); i >= 0 {
+		id, rest = s[:i], s[i:]
+	}
+	n, err := keys.ParseNodeID(id)
+	if err != nil {
+		return s
+	}
+	for m := range d.store.Current().Members() {
+		if m.Node == n {
+			return m.Name + rest
+		}
+	}
+	return s
+}
+
+// Entry implements control.Auditor.
+func (d *Daemon) Entry(_ context.Context, index uint64) (*control.AuditEntry, error) {
+	rs, err := d.audit.Read(index, 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(rs) == 0 {
+		return nil, control.Errorf(control.NotFound, "meshkey audit log", "the log has no entry %d, it has %d", index, d.audit.Size())
+	}
+	leaf, err := d.audit.Leaf(index)
+	if err != nil {
+		return nil, err
+	}
+	return &control.AuditEntry{Log: d.audit.Origin(), Record: d.auditRecord(rs[0]), Leaf: leaf, Hash: rs[0].Hash.String()}, nil
+}
+
+// Verify implements control.Auditor.
+func (d *Daemon) Verify(context.Context) (*control.AuditReport, error) {
+	if err := d.audit.Flush(); err != nil {
+		d.log.Warn("verifying a log that is not wholly written", "err", err)
+	}
+	fsys, err := durable.View(d.dir.file(dirAudit))
+	if err != nil {
+		return nil, err
+	}
+	defer closeFS(fsys)
+	return verifyReport(fsys, d.key.NodeID(), d.meshID)
+}
+
+// VerifyAudit verifies the audit log of a state directory, or of a copy of one, without a daemon and without any secret key.
+func VerifyAudit(dir string) (*control.AuditReport, error) {
+	root, err := durable.View(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer closeFS(root)
+	d := &stateDir{path: dir, fs: root}
+	m, cert, err := d.readMember()
+	if err != nil {
+		return nil, err
+	}
+	fsys, err := durable.View(d.file(dirAudit))
+	if err != nil {
+		return nil, err
+	}
+	defer closeFS(fsys)
+	r, err := verifyReport(fsys, cert.Node, m.Mesh)
+	if r != nil {
+		r.StateDir = dir
+	}
+	return r, err
+}
+
+func closeFS(f durable.FS) {
+	if c, ok := f.(interface{ Close() error }); ok {
+		_ = c.Close()
+	}
+}
+
+func verifyReport(fsys durable.FS, node keys.NodeID, mesh keys.MeshID) (*control.AuditReport, error) {
+	began := time.Now()
+	r, err := audit.Verify(fsys, node, mesh)
+	if err != nil {
+		return nil, err
+	}
+	c := &control.AuditReport{
+		Log: r.Origin, OK: r.OK(), Size: r.Size, Signed: r.Signed, Checkpoint: r.Checkpoint.Time, Unwitnessed: true, Gaps: r.Gaps,
+		Recoveries: r.Recoveries, More: r.More, DurationMS: time.Since(began).Milliseconds(),
+	}
+	for _, p := range r.Problems {
+		c.Findings = append(c.Findings, control.AuditFinding{Kind: string(p.Kind), First: p.First, Last: p.Last, File: p.File, Text: p.Detail})
+	}
+	return c, nil
+}

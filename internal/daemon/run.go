@@ -1,0 +1,341 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/cpu"
+
+	"github.com/sovereignmesh/meshkey/audit"
+	"github.com/sovereignmesh/meshkey/beacon"
+	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/enroll"
+	"github.com/sovereignmesh/meshkey/internal/harden"
+	"github.com/sovereignmesh/meshkey/internal/netmon"
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/mesh"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+// Options says how to run. The zero value of a field without a remark is the default.
+type Options struct {
+	StateDir string // required
+	Socket   string // required: path of the control socket
+	Version  control.Version
+
+	Listen       netip.AddrPort   // TCP; invalid: every address, DefaultPort
+	BeaconPort   uint16           // shared UDP port; 0: beacon.DefaultPort
+	LoopbackOnly bool             // open nothing beyond this machine
+	Ignore       []string         // interfaces not to use; nil: netmon.DefaultIgnore
+	Include      []string         // exceptions from Ignore
+	Endpoints    []netip.AddrPort // announced beside the host's own
+	Seeds        []string         // host:port to ask for a beacon
+	ReadGroup    *uint32          // gid whose members may read the control socket
+
+	// Passphrase is asked if the key files are sealed to one.
+	Passphrase func() (string, error)
+	Log        *slog.Logger // nil: none
+	// Ready is called once, when the daemon serves.
+	Ready func()
+}
+
+// DefaultPort is the TCP port of the mesh.
+const DefaultPort = 7477
+
+// reserveBytes is kept on disk so that a revocation can be written when the disk is full.
+const reserveBytes = 1 << 20
+
+// Daemon is a running daemon; it answers the local API.
+type Daemon struct {
+	// immutable after open
+	opts    Options
+	log     *slog.Logger
+	dir     *stateDir
+	cert    *identity.SignedCertificate
+	meshID  keys.MeshID
+	key     *keys.SigningKey
+	issuer  *keys.SigningKey // nil on a node that is no issuer
+	store   *trust.Store
+	audit   *audit.Log
+	node    *mesh.Node
+	book    *enroll.Book // nil on a node that is no issuer
+	enroll  *enroll.Issuer
+	reserve *durable.Reserve
+	started time.Time
+	server  *control.Server
+	stop    context.CancelFunc
+
+	// set once the node is ready, before the control socket serves
+	serviceCtx context.Context
+
+	issuing  sync.Mutex // held while a number of the own chain is taken and used
+	exposing sync.Mutex // held while the set of services changes
+	watchers sync.WaitGroup
+
+	svcMu    sync.Mutex
+	services map[string]*exposed // guarded by svcMu
+}
+
+// Run runs the daemon of a state directory until ctx ends or a client asks it to stop.
+func Run(ctx context.Context, o Options) error {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := harden.Process(); err != nil {
+		o.Log.Warn("the process could not be hardened", "err", err)
+	}
+	dir, err := openState(o.StateDir)
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	d := &Daemon{opts: o, log: o.Log, dir: dir, started: time.Now(), stop: stop, services: map[string]*exposed{}}
+	if err := d.open(); err != nil {
+		return err
+	}
+	return d.run(ctx)
+}
+
+// open reads everything the daemon is made of.
+func (d *Daemon) open() error {
+	m, cert, err := d.dir.readMember()
+	if err != nil {
+		return err
+	}
+	d.cert, d.meshID = cert, m.Mesh
+	unlock := d.dir.unlock(d.opts.Passphrase)
+	k, err := keys.ReadKeyFile(d.dir.fs, fileNode, keys.KindNode, m.Mesh, unlock)
+	if err != nil {
+		return fmt.Errorf("opening this node's key: %w", err)
+	}
+	if d.key, err = k.SigningKey(); err != nil {
+		return err
+	}
+	if d.key.NodeID() != cert.Node {
+		return fmt.Errorf("%s is not the key of this node's certificate: restore it from a backup", d.dir.file(fileNode))
+	}
+	tfs, err := d.dir.sub(dirTrust)
+	if err != nil {
+		return err
+	}
+	if d.store, err = trust.Open(tfs, m.Mesh); err != nil {
+		return err
+	}
+	d.dir.keep(d.store)
+	afs, err := d.dir.sub(dirAudit)
+	if err != nil {
+		return err
+	}
+	if d.audit, err = audit.Open(afs, d.key, m.Mesh, audit.Options{AllowDegraded: true, Logger: d.log}); err != nil {
+		return err
+	}
+	d.dir.keep(d.audit)
+	if d.reserve, err = durable.OpenReserve(d.dir.fs, "reserve", reserveBytes); err != nil {
+		d.log.Warn("no reserve of disk space; a revocation may fail when the disk is full", "err", err)
+		d.reserve = nil
+	}
+	if err := d.openIssuer(m.Mesh, unlock); err != nil {
+		return err
+	}
+	return d.openNode(m, unlock)
+}
+
+// openIssuer opens the issuer's key and book, where there are.
+func (d *Daemon) openIssuer(id keys.MeshID, unlock keys.Unlock) error {
+	k, err := keys.ReadKeyFile(d.dir.fs, fileIssuer, keys.KindIssuer, id, unlock)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("opening the issuer's key: %w", err)
+	}
+	if d.issuer, err = k.SigningKey(); err != nil {
+		return err
+	}
+	var rec *durable.Recovery
+	if d.book, rec, err = enroll.OpenBook(d.dir.fs, fileInvites); err != nil {
+		return err
+	}
+	d.dir.keep(d.book)
+	if rec.Torn != nil {
+		d.log.Warn("the invite book ended in an unfinished record, which was set aside", "copy", rec.Torn.Copy)
+	}
+	d.enroll = &enroll.Issuer{
+		Key: d.issuer, Mesh: id, Book: d.book, State: d.store.Current, Now: d.trustNow,
+		Append: func(ops ...trust.Op) error {
+			_, err := d.append(ops...)
+			return err
+		},
+	}
+	return nil
+}
+
+func (d *Daemon) openNode(m *member, unlock keys.Unlock) error {
+	held, err := d.dir.groupSecrets(m.Mesh, unlock)
+	if err != nil {
+		return err
+	}
+	secrets, err := mesh.NewSecrets(m.Mesh, func(s keys.GroupSecret) error {
+		pass := ""
+		if unlock.Identity == nil && d.opts.Passphrase != nil {
+			if pass, err = d.opts.Passphrase(); err != nil {
+				return err
+			}
+		}
+		to, err := d.dir.recipient(pass)
+		if err != nil {
+			return err
+		}
+		return keys.WriteKeyFile(d.dir.fs, fileGroup(s.Generation), to, keys.GroupMaterial(m.Mesh, s))
+	}, held...)
+	if err != nil {
+		return err
+	}
+	epoch, err := d.dir.nextEpoch(time.Now())
+	if err != nil {
+		return err
+	}
+	network, err := mesh.NewHostNetwork(d.network())
+	if err != nil {
+		return err
+	}
+	cfg := mesh.Config{
+		Key: d.key, Certificate: d.cert, Secrets: secrets, Trust: d.store, Audit: d.audit, Network: network, State: d.dir.fs,
+		Epoch: epoch, AES: hasAES(), Issuer: d.enroll, Endpoints: d.opts.Endpoints, Peers: m.Peers, Seeds: d.opts.Seeds,
+		Version: d.opts.Version.Version, Health: d.hostHealth, Log: d.log,
+	}
+	rand.Read(cfg.Boot[:])
+	rand.Read(cfg.Seed[:])
+	d.node, err = mesh.New(cfg)
+	return err
+}
+
+// network is the host's network as the options want it.
+func (d *Daemon) network() mesh.HostNetwork {
+	h := mesh.HostNetwork{
+		At:         d.opts.Listen,
+		Beacons:    beacon.Config{Port: d.opts.BeaconPort, LoopbackOnly: d.opts.LoopbackOnly},
+		Interfaces: netmon.Config{Ignore: d.opts.Ignore, Include: d.opts.Include},
+	}
+	if !h.At.IsValid() {
+		h.At = netip.AddrPortFrom(netip.Addr{}, DefaultPort)
+	}
+	if d.opts.LoopbackOnly {
+		h.Interfaces.Loopback = netmon.OnlyLoopback
+		if !h.At.Addr().IsLoopback() {
+			h.At = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), h.At.Port())
+		}
+	}
+	return h
+}
+
+func hasAES() bool {
+	return cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ || cpu.ARM64.HasAES && cpu.ARM64.HasPMULL
+}
+
+// run serves until ctx ends. What was started last ends first; the audit log ends last, with a checkpoint.
+func (d *Daemon) run(ctx context.Context) error {
+	if err := os.MkdirAll(filepath.Dir(d.opts.Socket), 0o700); err != nil {
+		return err
+	}
+	sock, err := control.Listen(d.opts.Socket, d.opts.ReadGroup)
+	if err != nil {
+		return err
+	}
+	defer sock.Close()
+	d.server = control.NewServer(control.ServerConfig{
+		Backend: control.Backend{View: d, Offer: d, Policy: d, Invites: d, Audit: d, Connect: d, Process: d},
+		Owner:   uint32(os.Getuid()), ReadGroup: d.opts.ReadGroup, Log: d.log,
+	})
+	if _, err := d.audit.Append(audit.Event{Code: audit.DaemonStart, Actor: uidName(uint32(os.Getuid())), Target: d.opts.Version.Version}); err != nil {
+		d.log.Error("the audit log cannot be written; no new streams until it can", "err", err)
+	}
+
+	// The stores outlive the node, so that its last words are kept.
+	stores, endStores := context.WithCancel(context.WithoutCancel(ctx))
+	var wg, inner sync.WaitGroup
+	errs := make(chan error, 8)
+	wg.Go(func() { errs <- named("the audit log", d.audit.Run(stores)) })
+	wg.Go(func() { errs <- named("the trust log", d.store.Run(stores)) })
+
+	nctx, endNode := context.WithCancel(ctx)
+	failed := make(chan error, 3)
+	inner.Go(func() { failed <- named("the mesh node", d.node.Run(nctx)) })
+	inner.Go(func() {
+		select {
+		case <-d.node.Ready():
+		case <-nctx.Done():
+			return
+		}
+		d.startServices(nctx)
+		if d.opts.Ready != nil {
+			d.opts.Ready()
+		}
+		failed <- named("the control socket", d.server.Run(nctx, sock))
+	})
+	inner.Go(func() { d.selfCheck(nctx) })
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-failed:
+	}
+	endNode()
+	inner.Wait()
+	d.watchers.Wait()
+	if _, aerr := d.audit.Append(audit.Event{Code: audit.DaemonStop, Duration: time.Since(d.started)}); aerr != nil {
+		d.log.Error("the stop was not recorded", "err", aerr)
+	}
+	endStores()
+	wg.Wait()
+	close(errs)
+	for e := range errs {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+func named(what string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// append writes own trust ops: durable first, from the reserve if the disk is full, then spread.
+func (d *Daemon) append(ops ...trust.Op) (trust.Change, error) {
+	if d.issuer == nil {
+		return trust.Change{}, errNotIssuer()
+	}
+	var c trust.Change
+	write := func() (err error) {
+		c, err = d.store.AppendOwn(d.issuer, d.trustNow(), ops...)
+		return err
+	}
+	var err error
+	if d.reserve != nil {
+		err = d.reserve.Do(write)
+	} else {
+		err = write()
+	}
+	if err != nil {
+		return trust.Change{}, err
+	}
+	d.node.Publish(c)
+	return c, nil
+}
+
+func (d *Daemon) trustNow() int64 { return d.store.Now(time.Now().Unix()) }
+
+func uidName(uid uint32) string { return fmt.Sprintf("uid:%d", uid) }

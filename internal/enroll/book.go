@@ -1,0 +1,253 @@
+package enroll
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"sync"
+
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/wire"
+	"github.com/sovereignmesh/meshkey/keys"
+)
+
+// Errors a caller branches on.
+var (
+	// ErrUnknown: no such invite here; it may be another issuer's, or removed long ago.
+	ErrUnknown = errors.New("no such invite; ask the admin for a new one")
+	// ErrExpired: the invite's time is over.
+	ErrExpired = errors.New("the invite has expired; ask the admin for a new one")
+	// ErrUsed: another node has spent the invite.
+	ErrUsed = errors.New("the invite has already been used; ask the admin for a new one")
+	// ErrRemoved: an admin took the invite back.
+	ErrRemoved = errors.New("the invite was taken back; ask the admin for a new one")
+	// ErrFull: too many open invites.
+	ErrFull = fmt.Errorf("more than %d open invites; remove some with: meshkey invite rm ID", MaxOpen)
+)
+
+const (
+	kindCreated = 1
+	kindSpent   = 2
+	kindRemoved = 3
+)
+
+type record struct {
+	Kind       uint8             `cbor:"1,keyasint"`
+	ID         identity.InviteID `cbor:"2,keyasint"`
+	Time       int64             `cbor:"3,keyasint"`
+	Name       string            `cbor:"4,keyasint,omitempty"`
+	Tags       []string          `cbor:"5,keyasint,omitempty"`
+	Expiry     int64             `cbor:"6,keyasint,omitempty"`
+	Uses       uint32            `cbor:"7,keyasint,omitempty"`
+	Life       int64             `cbor:"8,keyasint,omitempty"`
+	RenewUntil int64             `cbor:"9,keyasint,omitempty"`
+	UID        uint32            `cbor:"10,keyasint,omitempty"`
+	Node       []byte            `cbor:"11,keyasint,omitempty"`
+	Serial     uint64            `cbor:"12,keyasint,omitempty"`
+	Cert       []byte            `cbor:"13,keyasint,omitempty"`
+}
+
+// Spend is one use of an invite.
+type Spend struct {
+	Node        keys.NodeID
+	Serial      uint64
+	Certificate []byte // the envelope, given again to the same node
+	Time        int64
+}
+
+// Invite is what the issuer knows of an invite it made. Times are unix seconds.
+type Invite struct {
+	ID         identity.InviteID
+	Name       string
+	Tags       []string
+	Created    int64
+	Expiry     int64
+	Uses       uint32 // how many nodes may spend it; this version makes invites of one use
+	Life       int64  // of the certificate, in seconds
+	RenewUntil int64
+	UID        uint32
+	Spends     []Spend
+	Removed    int64 // 0: not removed
+}
+
+// Status is one word for a person.
+func (v *Invite) Status(now int64) string {
+	switch {
+	case len(v.Spends) >= int(v.Uses):
+		return "used"
+	case v.Removed != 0:
+		return "removed"
+	case now >= v.Expiry:
+		return "expired"
+	}
+	return "open"
+}
+
+// Book is the durable list of this issuer's invites.
+type Book struct {
+	mu      sync.Mutex
+	log     *durable.Log
+	invites map[identity.InviteID]*Invite
+	serial  uint64 // highest serial ever written
+}
+
+// OpenBook replays the book. It fails on a damaged book rather than forget a spend.
+func OpenBook(fsys durable.FS, name string) (*Book, *durable.Recovery, error) {
+	b := &Book{invites: map[identity.InviteID]*Invite{}}
+	log, rec, err := durable.OpenLog(fsys, name, maxFrame, func(i uint64, payload []byte) error {
+		var r record
+		if err := wire.Unmarshal(payload, &r); err != nil {
+			return fmt.Errorf("invite book, record %d: %w", i, err)
+		}
+		return b.applyLocked(&r)
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the invite book: %w", err)
+	}
+	b.log = log
+	return b, rec, nil
+}
+
+// Close closes the book's file.
+func (b *Book) Close() error { return b.log.Close() }
+
+func (b *Book) applyLocked(r *record) error {
+	v := b.invites[r.ID]
+	switch r.Kind {
+	case kindCreated:
+		if v != nil {
+			return fmt.Errorf("invite %s created twice", r.ID)
+		}
+		b.invites[r.ID] = &Invite{
+			ID: r.ID, Name: r.Name, Tags: r.Tags, Created: r.Time, Expiry: r.Expiry, Uses: r.Uses, Life: r.Life,
+			RenewUntil: r.RenewUntil, UID: r.UID,
+		}
+	case kindSpent:
+		if v == nil || len(r.Node) != 32 {
+			return fmt.Errorf("spend of an unknown invite %s", r.ID)
+		}
+		v.Spends = append(v.Spends, Spend{Node: keys.NodeID(r.Node), Serial: r.Serial, Certificate: r.Cert, Time: r.Time})
+		b.serial = max(b.serial, r.Serial)
+	case kindRemoved:
+		if v == nil {
+			return fmt.Errorf("removal of an unknown invite %s", r.ID)
+		}
+		v.Removed = r.Time
+	default:
+		return fmt.Errorf("unknown record kind %d: written by a newer release", r.Kind)
+	}
+	return nil
+}
+
+// writeLocked makes r durable, then applies it: what memory holds is always on disk.
+func (b *Book) writeLocked(r *record) error {
+	if _, err := b.log.AppendSync(wire.MustMarshal(r)); err != nil {
+		return fmt.Errorf("writing the invite book: %w", err)
+	}
+	return b.applyLocked(r)
+}
+
+// Create records a new invite.
+func (b *Book) Create(v Invite, now int64) error {
+	if err := identity.CheckName(v.Name); err != nil {
+		return err
+	}
+	if err := identity.CheckTags(v.Tags); err != nil {
+		return err
+	}
+	if v.Expiry <= now || v.Expiry-now > MaxInviteLife {
+		return fmt.Errorf("an invite lives between 1 second and %d days", MaxInviteLife/86400)
+	}
+	if v.Uses != 1 || v.Life <= 0 {
+		return errors.New("an invite has exactly one use and a positive certificate life")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.openLocked(now) >= MaxOpen {
+		return ErrFull
+	}
+	return b.writeLocked(&record{
+		Kind: kindCreated, ID: v.ID, Time: now, Name: v.Name, Tags: v.Tags, Expiry: v.Expiry, Uses: v.Uses, Life: v.Life,
+		RenewUntil: v.RenewUntil, UID: v.UID,
+	})
+}
+
+func (b *Book) openLocked(now int64) int {
+	n := 0
+	for _, v := range b.invites {
+		if v.Status(now) == "open" {
+			n++
+		}
+	}
+	return n
+}
+
+// Remove takes an invite back. An invite that was spent stays spent: revoke the node instead.
+func (b *Book) Remove(id identity.InviteID, uid uint32, now int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	v := b.invites[id]
+	if v == nil {
+		return ErrUnknown
+	}
+	if len(v.Spends) >= int(v.Uses) {
+		return ErrUsed
+	}
+	if v.Removed != 0 {
+		return nil
+	}
+	return b.writeLocked(&record{Kind: kindRemoved, ID: id, Time: now, UID: uid})
+}
+
+// List returns the invites a person may still care about, newest first.
+func (b *Book) List(now int64) []Invite {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []Invite
+	for _, v := range b.invites {
+		if now-v.Expiry < keepAfterExpiry {
+			c := *v
+			c.Spends = append([]Spend(nil), v.Spends...)
+			out = append(out, c)
+		}
+	}
+	sort.Slice(out, func(i, j int) bool {
+		if out[i].Created != out[j].Created {
+			return out[i].Created > out[j].Created
+		}
+		return out[i].ID.String() < out[j].ID.String()
+	})
+	return out
+}
+
+// Answerable reports whether a handshake naming the invite deserves an answer at all: it exists, its time is not over and it was
+// not taken back. A spent invite is answered until it expires, because the answer may have been lost.
+func (b *Book) Answerable(id identity.InviteID, now int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	v := b.invites[id]
+	return v != nil && now < v.Expiry && v.Removed == 0
+}
+
+// usableLocked returns the invite if node may spend it now; again is the earlier spend by the same node.
+func (b *Book) usableLocked(id identity.InviteID, node keys.NodeID, now int64) (v *Invite, again *Spend, err error) {
+	v = b.invites[id]
+	switch {
+	case v == nil:
+		return nil, nil, ErrUnknown
+	case now >= v.Expiry:
+		return nil, nil, ErrExpired
+	case v.Removed != 0:
+		return nil, nil, ErrRemoved
+	}
+	for i := range v.Spends {
+		if v.Spends[i].Node == node {
+			return v, &v.Spends[i], nil
+		}
+	}
+	if len(v.Spends) >= int(v.Uses) {
+		return nil, nil, ErrUsed
+	}
+	return v, nil, nil
+}

@@ -1,0 +1,168 @@
+package enroll
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+// Errors of the transaction beyond those of the book.
+var (
+	// ErrRevoked: the node's key was revoked; it must make a new one.
+	ErrRevoked = errors.New("this machine's key was revoked; enrol it with a new state directory")
+	// ErrOtherName: the node is a member under another name.
+	ErrOtherName = errors.New("this machine is already a member under another name")
+	// ErrNameTaken: another live member has the invite's name.
+	ErrNameTaken = errors.New("another member has that name")
+	// ErrMayNot: this issuer may not enrol, or not with those tags or that life.
+	ErrMayNot = errors.New("this issuer may not give that certificate")
+)
+
+// Issuer turns invites into members.
+type Issuer struct {
+	Key  *keys.SigningKey
+	Mesh keys.MeshID
+	Book *Book
+	// State returns the newest trust state.
+	State func() *trust.State
+	// Append adds an entry with the ops to this issuer's chain, durable before it returns, and spreads it.
+	Append func(ops ...trust.Op) error
+	// Now is the time for trust questions, unix seconds.
+	Now func() int64
+}
+
+// Secret returns the secret of an invite of this issuer.
+func (i *Issuer) Secret(id identity.InviteID) keys.InviteSecret {
+	return i.Key.InviteSecret(i.Mesh, id)
+}
+
+// PSK returns the handshake key of an invite that deserves an answer.
+func (i *Issuer) PSK(id identity.InviteID) (keys.PSK, bool) {
+	if !i.Book.Answerable(id, i.Now()) {
+		return keys.PSK{}, false
+	}
+	return i.Secret(id).PSK(i.Mesh), true
+}
+
+// CheckName reports whether an invite for the name could be spent: a new member must not take a live member's name.
+func (i *Issuer) CheckName(name string, tags []string, life int64) error {
+	if err := i.may(tags, life); err != nil {
+		return err
+	}
+	if len(i.State().ByName(name, i.Now())) > 0 {
+		return fmt.Errorf("%w: %s", ErrNameTaken, name)
+	}
+	return nil
+}
+
+// may checks the issuer's own rights in the current root.
+func (i *Issuer) may(tags []string, life int64) error {
+	is, ok := i.State().Root().Issuer(i.Key.Public())
+	switch {
+	case !ok || !is.Caps.Has(trust.CapEnroll) || is.Cutoff != nil:
+		return fmt.Errorf("%w: the root does not let it enrol", ErrMayNot)
+	case i.Now() >= is.NotAfter:
+		return fmt.Errorf("%w: its time as an issuer is over; add a new issuer key with the root key", ErrMayNot)
+	case life > is.MaxTTL:
+		return fmt.Errorf("%w: a life of %d days; its limit is %d", ErrMayNot, life/86400, is.MaxTTL/86400)
+	case !is.MayGive(tags):
+		return fmt.Errorf("%w: tags outside its list", ErrMayNot)
+	}
+	return nil
+}
+
+// Grant is the outcome of a spent invite.
+type Grant struct {
+	Certificate *identity.SignedCertificate
+	Again       bool // the same node had spent the invite before: a lost answer
+}
+
+// Spend enrols the node of a request with an invite, in one transaction. Only the invite's name and tags are used; the request's are
+// wishes.
+func (i *Issuer) Spend(id identity.InviteID, csr *identity.SignedCSR) (*Grant, error) {
+	b := i.Book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := i.Now()
+	v, again, err := b.usableLocked(id, csr.Node, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := i.admissible(csr.Node, v, now); err != nil {
+		return nil, err
+	}
+	if again == nil {
+		if again, err = i.spendLocked(v, csr.Node, now); err != nil {
+			return nil, err
+		}
+		g, err := i.logged(again)
+		return g, err
+	}
+	g, err := i.logged(again)
+	if err != nil {
+		return nil, err
+	}
+	g.Again = true
+	return g, nil
+}
+
+// admissible checks the node against the log.
+func (i *Issuer) admissible(node keys.NodeID, v *Invite, now int64) error {
+	st := i.State()
+	if _, revoked := st.Revoked(node); revoked {
+		return ErrRevoked
+	}
+	if m, ok := st.LiveMember(node, now); ok && m.Name != v.Name {
+		return fmt.Errorf("%w: %s", ErrOtherName, m.Name)
+	}
+	for _, other := range st.ByName(v.Name, now) {
+		if other != node {
+			return fmt.Errorf("%w: %s", ErrNameTaken, v.Name)
+		}
+	}
+	return i.may(v.Tags, v.Life)
+}
+
+// spendLocked signs the certificate and makes the spend durable. If we crash after it, the invite is this node's alone and logged
+// repairs the rest when it asks again.
+func (i *Issuer) spendLocked(v *Invite, node keys.NodeID, now int64) (*Spend, error) {
+	is, _ := i.State().Root().Issuer(i.Key.Public())
+	c := identity.Certificate{
+		Mesh: i.Mesh, Node: node, Serial: i.serialLocked(), Issuer: i.Key.Public(),
+		NotBefore: now, NotAfter: min(now+v.Life, is.NotAfter), Tags: v.Tags, Name: v.Name, RenewUntil: v.RenewUntil,
+	}
+	cert, err := identity.IssueCertificate(c, i.Key)
+	if err != nil {
+		return nil, err
+	}
+	if err := i.Book.writeLocked(&record{
+		Kind: kindSpent, ID: v.ID, Time: now, Node: node[:], Serial: c.Serial, Cert: cert.Raw(),
+	}); err != nil {
+		return nil, err
+	}
+	return &v.Spends[len(v.Spends)-1], nil
+}
+
+// serialLocked is the next serial: above everything in the log, and in the book, which may be ahead after a crash.
+func (i *Issuer) serialLocked() uint64 {
+	st, _ := i.State().IssuerStatus(i.Key.Public())
+	return max(i.Book.serial+1, st.NextSerial)
+}
+
+// logged sees to it that the spend's certificate is in the log and returns it.
+func (i *Issuer) logged(s *Spend) (*Grant, error) {
+	cert, err := identity.ParseCertificate(s.Certificate, i.Mesh)
+	if err != nil {
+		return nil, fmt.Errorf("the invite book holds a certificate that does not verify: %w", err)
+	}
+	if standing, _ := i.State().Admit(cert, 0, cert.NotBefore); standing == trust.Full {
+		return &Grant{Certificate: cert}, nil
+	}
+	if err := i.Append(trust.EnrollOp(cert)); err != nil {
+		return nil, err
+	}
+	return &Grant{Certificate: cert}, nil
+}

@@ -1,0 +1,290 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/handshake"
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/mesh/core"
+	"github.com/sovereignmesh/meshkey/session"
+)
+
+// connectTimeout bounds a TCP connect.
+const connectTimeout = 5 * time.Second
+
+// startDial carries out one dial of the core.
+func (n *Node) startDial(ctx context.Context, d core.Dial) {
+	ctx, cancel := context.WithCancel(ctx)
+	n.mu.Lock()
+	n.dials[d.ID] = cancel
+	n.mu.Unlock()
+	n.wg.Go(func() {
+		defer cancel()
+		code, err := n.dialPeer(ctx, d)
+		n.mu.Lock()
+		delete(n.dials, d.ID)
+		n.mu.Unlock()
+		if err != nil {
+			n.log.Debug("dial failed", "peer", n.nameOf(d.Peer), "at", d.At, "err", err)
+			n.noteDial(d.Peer, d.At, err)
+			n.post(core.DialFailed{ID: d.ID, Code: code})
+		}
+	})
+}
+
+func (n *Node) cancelDial(id core.DialID) {
+	n.mu.Lock()
+	cancel := n.dials[id]
+	n.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+}
+
+// dialPeer connects, proves that the peer is the one wanted, and runs the session until it ends. An error means that there was
+// no session.
+func (n *Node) dialPeer(ctx context.Context, d core.Dial) (session.Code, error) {
+	cctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	conn, err := n.net.Dial(cctx, d.At)
+	cancel()
+	if err != nil {
+		return 0, err
+	}
+	n.tune(conn)
+	suite := keys.SuiteChaCha
+	if d.AES && n.aes {
+		suite = keys.SuiteAES
+	}
+	seq := n.connSeq.Add(1)
+	local := n.local()
+	local.ConnSeq = seq
+	res, err := handshake.Dial(ctx, conn, handshake.DialConfig{
+		Local: local, Gate: n.secrets.gate(), Suite: suite, Responder: d.Peer, Verify: n.verifyPeer, Now: n.trustNow,
+	})
+	if err != nil {
+		var he *handshake.Error
+		if errors.As(err, &he) && he.Reason == handshake.ReasonRefused && he.Peer != nil {
+			n.auditRefused(he.Peer.Node, he.Code, d.At)
+			return he.Code, err
+		}
+		return 0, err
+	}
+	// From here on the session's end is reported by the link, and cancelling the dial no longer touches it.
+	n.runSession(n.ctx, conn, res, d.ID, seq, d.At)
+	return 0, nil
+}
+
+// Errors of Dial.
+var (
+	// ErrUnknownNode: no live member has that name or id.
+	ErrUnknownNode = errors.New("no such member")
+	// ErrNameConflict: two live members hold the name, so it names neither.
+	ErrNameConflict = errors.New("the name is held by two members; use the node id")
+	// ErrPinChanged: the name meant another node when it was first used.
+	ErrPinChanged = errors.New("the name belongs to another node than at its first use")
+	// ErrUnreachable: no session with the peer could be made in time.
+	ErrUnreachable = errors.New("the peer cannot be reached")
+)
+
+// Target is a resolved "node/service".
+type Target struct {
+	Node    keys.NodeID
+	Service string
+}
+
+// Resolve finds the member a target names, by name or by id. Names are pinned to a node id at their first use.
+func (n *Node) Resolve(target string) (Target, error) {
+	who, svc, ok := cutLast(target, '/')
+	if !ok {
+		return Target{}, fmt.Errorf("%q is not of the form node/service", target)
+	}
+	if err := identity.CheckName(svc); err != nil {
+		return Target{}, fmt.Errorf("service: %w", err)
+	}
+	id, err := n.ResolveNode(who)
+	if err != nil {
+		return Target{}, err
+	}
+	return Target{Node: id, Service: svc}, nil
+}
+
+func cutLast(s string, sep byte) (before, after string, ok bool) {
+	for i := len(s) - 1; i >= 0; i-- {
+		if s[i] == sep {
+			return s[:i], s[i+1:], true
+		}
+	}
+	return s, "", false
+}
+
+// ResolveNode finds a live member by name or id.
+func (n *Node) ResolveNode(who string) (keys.NodeID, error) {
+	st := n.State()
+	if id, err := keys.ParseNodeID(who); err == nil {
+		if _, ok := st.LiveMember(id, n.trustNow()); ok {
+			return id, nil
+		}
+		return keys.NodeID{}, fmt.Errorf("%w: %s", ErrUnknownNode, id.Short())
+	}
+	if err := identity.CheckName(who); err != nil {
+		return keys.NodeID{}, fmt.Errorf("%w: %w", ErrUnknownNode, err)
+	}
+	ids := st.ByName(who, n.trustNow())
+	switch len(ids) {
+	case 0:
+		return keys.NodeID{}, fmt.Errorf("%w: %s", ErrUnknownNode, who)
+	case 1:
+	default:
+		return keys.NodeID{}, fmt.Errorf("%w: %s", ErrNameConflict, who)
+	}
+	if err := n.pins.check(st, who, ids[0]); err != nil {
+		return keys.NodeID{}, err
+	}
+	return ids[0], nil
+}
+
+// Dial opens a stream to "node/service". The connection is ready when the destination has authorised it. A refusal is a
+// *session.RefusedError; the caller was told nothing more than that it may not, or that the service cannot be reached.
+func (n *Node) Dial(ctx context.Context, target string) (*Conn, error) {
+	t, err := n.Resolve(target)
+	if err != nil {
+		return nil, err
+	}
+	return n.DialTarget(ctx, t)
+}
+
+// dialAttempts is how often a stream that was not answered is tried on another session or connection.
+const dialAttempts = 3
+
+// DialTarget is Dial for a resolved target.
+func (n *Node) DialTarget(ctx context.Context, t Target) (*Conn, error) {
+	if t.Node == n.self {
+		return nil, errors.New("that is this node itself: connect to the service directly")
+	}
+	var last error
+	for range dialAttempts {
+		l, err := n.waitLink(ctx, t.Node)
+		if err != nil {
+			if last != nil {
+				return nil, last
+			}
+			return nil, err
+		}
+		c, retry, err := n.openStream(ctx, l, t)
+		if err == nil {
+			return c, nil
+		}
+		last = err
+		if !retry || ctx.Err() != nil {
+			return nil, err
+		}
+	}
+	return nil, last
+}
+
+// openStream opens one stream over a link. retry means that nothing reached the destination's application.
+func (n *Node) openStream(ctx context.Context, l *link, t Target) (c *Conn, retry bool, err error) {
+	if n.streams.count(t.Node) >= maxStreamsPeer {
+		return nil, false, fmt.Errorf("already %d streams to this peer", maxStreamsPeer)
+	}
+	tcp, err := n.connectStream(ctx, l)
+	if err != nil {
+		return nil, true, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	e := &entry{peer: l.peer.Node, boot: l.peer.Binding.Boot, session: l.id, service: t.Service}
+	if !n.streams.join(e, func(session.Code) { reset(tcp) }) {
+		reset(tcp)
+		return nil, true, fmt.Errorf("%w: the session ended", ErrUnreachable)
+	}
+	s, err := session.Open(ctx, tcp, l.ring, session.Request{Service: t.Service})
+	if err != nil {
+		why, code := n.streams.leave(e)
+		if why != "" {
+			return nil, false, fmt.Errorf("%s: %w", why, &session.ResetError{Code: code})
+		}
+		var re *session.RefusedError
+		return nil, !errors.As(err, &re), err
+	}
+	c = n.newConn(s, e, Caller{Node: l.peer.Node, Name: n.nameOf(l.peer.Node)}, t.Service)
+	if !n.streams.replaceCut(e, c.cut) {
+		s.Reset(session.CodeRevoked)
+		return nil, false, &session.ResetError{Code: session.CodeRevoked}
+	}
+	return c, false, nil
+}
+
+// connectStream opens the TCP connection of a stream: to the address the session was dialled at, or to one the peer announces.
+func (n *Node) connectStream(ctx context.Context, l *link) (net.Conn, error) {
+	cctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	var last error = errors.New("no address of the peer is known")
+	for _, at := range n.streamAddresses(l) {
+		conn, err := n.net.Dial(cctx, at)
+		if err == nil {
+			n.tune(conn)
+			return conn, nil
+		}
+		last = err
+	}
+	return nil, last
+}
+
+// streamAddresses lists where a peer accepts connections, best first. Only the first record's authentication decides whether it is
+// the peer that answers; a stranger at the address learns one opaque tag.
+func (n *Node) streamAddresses(l *link) []netip.AddrPort {
+	if l.role == keys.RoleDialer {
+		return []netip.AddrPort{l.remote}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var same, other []netip.AddrPort
+	for _, at := range n.endpoints[l.peer.Node] {
+		if at.Addr().WithZone("") == l.remote.Addr().WithZone("") {
+			same = append(same, at)
+		} else {
+			other = append(other, at)
+		}
+	}
+	return append(same, other...)
+}
+
+// waitLink returns a full session with the peer, asking for one if there is none.
+func (n *Node) waitLink(ctx context.Context, id keys.NodeID) (*link, error) {
+	asked := false
+	for {
+		l, changed := n.fullLink(id)
+		if l != nil {
+			return l, nil
+		}
+		if !asked {
+			n.post(core.Want{Peer: id})
+			asked = true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %s%w", ErrUnreachable, n.lastDial(id), ctx.Err())
+		case <-n.ctx.Done():
+			return nil, ErrClosed
+		}
+	}
+}
+
+// fullLink returns the newest full session with a peer, or a channel that closes at the next change of any session's state.
+func (n *Node) fullLink(id keys.NodeID) (*link, <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var best *link
+	for _, l := range n.links {
+		if l.peer.Node == id && l.open() && (best == nil || l.id > best.id) {
+			best = l
+		}
+	}
+	return best, n.changed
+}

@@ -1,0 +1,269 @@
+package mesh
+
+import (
+	"context"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/audit"
+	"github.com/sovereignmesh/meshkey/beacon"
+	"github.com/sovereignmesh/meshkey/mesh/core"
+	"github.com/sovereignmesh/meshkey/session"
+)
+
+// effect carries out one effect of the core. It runs in the loop and must not block.
+func (n *Node) effect(ctx context.Context, e core.Effect) {
+	switch e := e.(type) {
+	case core.SendBeacon:
+		n.sendBeacon(e)
+	case core.Dial:
+		n.startDial(ctx, e)
+	case core.CancelDial:
+		n.cancelDial(e.ID)
+	case core.Send:
+		body, err := session.Encode(e.Body)
+		if err != nil {
+			n.log.Error("control record not sent", "err", err)
+			n.count("control.unsendable")
+			return
+		}
+		n.queue(e.ID, outFrame{session.RecordControl, body}, false)
+	case core.SendRaw:
+		n.queue(e.ID, outFrame{session.RecordControl, e.Raw}, e.Urgent)
+	case core.Heartbeat:
+		n.sendHeartbeat(e)
+	case core.TellSelf:
+		if r := n.record.Load(); r != nil {
+			n.queueBody(e.ID, session.Object{K: session.KindPeer, Raw: *r})
+		}
+	case core.SessionState:
+		n.sessionState(e)
+	case core.CloseSession:
+		n.closeSession(e)
+	case core.CutNode:
+		n.cutNode(e)
+	case core.TrustChanged:
+		n.trustChanged(e)
+	case core.TrustRejected:
+		n.auditLater(audit.Event{
+			Code: audit.EntryReject, Actor: e.From.Compact(), Reason: e.Why, Verdict: audit.Denied, Target: e.Kind,
+		})
+	case core.PeerChanged:
+		n.peerChanged(e)
+	case core.Alarm:
+		n.alarm(e)
+	case core.PollNetwork:
+		n.count("network.poll")
+	case core.SetTimer:
+		n.timer.Reset(max(0, e.At-time.Since(n.start)))
+	}
+}
+
+// queue hands a record to a link's writer. A peer that does not take its records is cut off.
+func (n *Node) queue(id core.SessionID, f outFrame, urgent bool) {
+	n.mu.Lock()
+	l := n.links[id]
+	n.mu.Unlock()
+	if l == nil {
+		return
+	}
+	if !l.send(f, urgent) {
+		n.count("control.queue-full")
+		l.ctl.Reset()
+	}
+}
+
+func (n *Node) queueBody(id core.SessionID, b session.Body) {
+	body, err := session.Encode(b)
+	if err != nil {
+		n.log.Error("control record not sent", "err", err)
+		return
+	}
+	n.queue(id, outFrame{session.RecordControl, body}, false)
+}
+
+// sendBeacon makes one beacon and sends it everywhere, or to one address.
+func (n *Node) sendBeacon(e core.SendBeacon) {
+	d, ok := n.announce(e.Flags)
+	if !ok {
+		return
+	}
+	var err error
+	if e.To.IsValid() {
+		err = n.packets.Unicast(e.To, d)
+	} else {
+		err = n.packets.Broadcast(d)
+	}
+	if err != nil {
+		n.count("beacon.send-failed")
+		n.log.Debug("beacon not sent", "err", err)
+		return
+	}
+	n.count("beacon.sent")
+}
+
+// announce makes the next beacon.
+func (n *Node) announce(flags beacon.Flags) ([]byte, bool) {
+	f := beacon.Facts{
+		Digest: n.State().Digest(), AES: n.aes, Interval: core.Interval, UnicastPort: n.packets.Port(),
+	}
+	if eps := n.endpointsA.Load(); eps != nil {
+		f.Endpoints = *eps
+	}
+	d, env, err := n.announcer.Announce(f, flags, n.secrets.beaconKeys(), time.Now())
+	if err != nil {
+		n.log.Error("beacon not made", "err", err)
+		return nil, false
+	}
+	n.record.Store(&env)
+	return d, true
+}
+
+// datagram takes one received UDP datagram through the beacon checks.
+func (n *Node) datagram(p beacon.Packet) {
+	now := time.Now()
+	h, err := n.receiver.Receive(p, now)
+	if err != nil {
+		return // counted by the receiver
+	}
+	if h.Asks && n.receiver.Answer(h, now) {
+		if d, ok := n.announce(beacon.FlagReply); ok {
+			if n.packets.Unicast(h.ReplyTo(), d) != nil {
+				n.count("beacon.send-failed")
+			}
+		}
+	}
+	n.noteEndpoints(h.Node, h.Dialable(), h.ClockSkew, h.Envelope)
+	n.post(core.BeaconIn{
+		Node: h.Node, Endpoints: h.Dialable(), ReplyTo: h.ReplyTo(), Interface: h.Interface, Digest: h.Digest, Boot: h.Boot,
+		Interval: h.Interval(), Epoch: h.Epoch, Counter: h.Counter, AES: h.Flags.Has(beacon.FlagAES), Skewed: h.ClockSkew,
+		Envelope: h.Envelope,
+	})
+}
+
+// sessionState publishes what a session may do: the tags of its streams are valid exactly while it is full or draining.
+func (n *Node) sessionState(e core.SessionState) {
+	n.mu.Lock()
+	l := n.links[e.ID]
+	if l == nil {
+		n.mu.Unlock()
+		return
+	}
+	l.state.Store(uint32(e.State))
+	register := e.Local == session.Full && l.registered.CompareAndSwap(false, true)
+	first := e.State == session.Full && l.wasFull.CompareAndSwap(false, true)
+	if first {
+		n.fullAddrs[l.remote.Addr().WithZone("")]++
+		delete(n.dialErrs, l.peer.Node)
+	}
+	n.wakeLocked()
+	n.mu.Unlock()
+	if register {
+		n.tags.Register(l.ring, l, time.Now())
+	}
+	if !first {
+		return
+	}
+	n.streams.sessionFull(l.peer.Node, l.peer.Binding.Boot)
+	n.sendServices(l)
+	n.wantGroupSecret(l)
+	reason := ""
+	if e.Unsynced {
+		reason = "unsynced: no other node's view was seen since the start"
+	}
+	n.auditLater(audit.Event{
+		Code: audit.SessionOpen, Actor: l.peer.Node.Compact(), Target: l.remote.String(), Session: l.name(), Reason: reason,
+	})
+}
+
+// wake tells everybody who waits for a session or a peer's view to look again.
+func (n *Node) wake() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.wakeLocked()
+}
+
+func (n *Node) wakeLocked() {
+	close(n.changed)
+	n.changed = make(chan struct{})
+}
+
+// closeSession ends a session: CLOSE if it can be written without blocking, else RST.
+func (n *Node) closeSession(e core.CloseSession) {
+	n.mu.Lock()
+	l := n.links[e.ID]
+	if l != nil && l.code == 0 {
+		l.code, l.why = e.Code, e.Why
+	}
+	n.mu.Unlock()
+	if l == nil {
+		return
+	}
+	l.state.Store(uint32(session.Closed))
+	n.log.Debug("session closed", "peer", n.nameOf(l.peer.Node), "code", e.Code, "why", e.Why)
+	n.wg.Go(func() { l.ctl.Close(e.Code) })
+}
+
+// cutNode resets every socket of a node. The streams go first: they move data.
+func (n *Node) cutNode(e core.CutNode) {
+	cut := n.streams.cutPeer(e.Node, e.Why, e.Code)
+	n.mu.Lock()
+	var hit []*link
+	for _, l := range n.links {
+		if l.peer.Node == e.Node {
+			hit = append(hit, l)
+			if l.code == 0 {
+				l.code, l.why = e.Code, e.Why
+			}
+		}
+	}
+	n.mu.Unlock()
+	for _, l := range hit {
+		l.state.Store(uint32(session.Closed))
+		n.tags.Unregister(l.ring, 0, time.Now())
+		n.wg.Go(func() { l.ctl.Close(e.Code) })
+	}
+	n.log.Info("peer cut off", "peer", e.Node.Short(), "why", e.Why, "sessions", len(hit), "streams", cut)
+}
+
+// trustChanged sweeps every stream against the new state at once; the trust log is made durable after that, for entries of others
+// are applied and passed on before they are on disk.
+func (n *Node) trustChanged(e core.TrustChanged) {
+	began := time.Now()
+	cut := n.sweep()
+	n.sessionsSwept(e, cut, time.Since(began))
+	select {
+	case n.trustKick <- struct{}{}:
+	default:
+	}
+	n.askGroupSecret()
+	n.servicesMayHaveChanged()
+	n.notify(Event{Kind: EventTrust, Node: e.From, Text: e.What})
+}
+
+func (n *Node) peerChanged(e core.PeerChanged) {
+	n.mu.Lock()
+	p := n.presence[e.Peer]
+	p.is, p.since = e.Presence, time.Now()
+	n.presence[e.Peer] = p
+	n.mu.Unlock()
+	if e.Presence == core.Pruned {
+		n.auditLater(audit.Event{
+			Code: audit.PeerPrune, Target: e.Peer.Compact(), Reason: e.Why, Duration: e.Silent, Count: 0,
+			Before: plural(e.Probes, "unanswered probe"),
+		})
+		n.log.Info("peer pruned", "peer", n.nameOf(e.Peer), "silent", e.Silent.Round(time.Millisecond), "probes", e.Probes)
+	}
+	n.notify(Event{Kind: EventPeer, Node: e.Peer, Text: e.Presence.String()})
+}
+
+func (n *Node) alarm(e core.Alarm) {
+	ev := audit.Event{Code: audit.Code(e.Code), Reason: e.Text}
+	if !e.Peer.IsZero() {
+		ev.Target = e.Peer.Compact()
+	}
+	if e.Interface != 0 {
+		ev.Target = n.setMute(e.Interface, e.Code == string(audit.InterfaceMute))
+	}
+	n.auditLater(ev)
+	n.notify(Event{Kind: EventAlarm, Node: e.Peer, Text: e.Text})
+}

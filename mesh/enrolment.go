@@ -1,0 +1,220 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/audit"
+	"github.com/sovereignmesh/meshkey/beacon"
+	"github.com/sovereignmesh/meshkey/handshake"
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/enroll"
+	"github.com/sovereignmesh/meshkey/internal/wire"
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/session"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+const (
+	// enrolTime bounds a whole enrolment at the issuer.
+	enrolTime = 30 * time.Second
+	// maxGrantedPeers is how many peer records a newcomer is given.
+	maxGrantedPeers = 24
+)
+
+// invitePSK is the handshake's question whether an invite deserves an answer.
+func (n *Node) invitePSK(id identity.InviteID) (keys.PSK, bool) {
+	if n.cfg.Issuer == nil {
+		return keys.PSK{}, false
+	}
+	return n.cfg.Issuer.PSK(id)
+}
+
+// serveEnrolment is the issuer's side of an enrolment session:
+//
+//	→ ROOT 1..n, VEC           the newcomer checks genesis and root against its invite
+//	← VEC, WANT                it asks for what it lacks of the log
+//	→ ENTRY…
+//	← ENROLL[csr]              once it has verified this node's membership
+//	→ ENTRY (its enrolment), GRANTED | REFUSED
+func (n *Node) serveEnrolment(ctx context.Context, conn net.Conn, res *handshake.Result, src netip.AddrPort) {
+	ctl := session.NewControl(conn, res.Keys, res.Role)
+	defer ctl.Reset()
+	if err := conn.SetReadDeadline(time.Now().Add(enrolTime)); err != nil {
+		return
+	}
+	code, err := n.enrolPeer(ctl, res, src)
+	if err != nil {
+		n.log.Info("enrolment failed", "from", src, "invite", res.Invite, "err", err)
+	}
+	ctl.Close(code)
+}
+
+// syncing is one enrolment's copy of the trust exchange, fed from a log that others change: it reads, and applies nothing.
+func (n *Node) enrolPeer(ctl *session.Control, res *handshake.Result, src netip.AddrPort) (session.Code, error) {
+	hub := trust.NewHub(readOnly{n.store})
+	sync := hub.NewSync(false)
+	start := time.Now()
+	mono := func() time.Duration { return time.Since(start) }
+	send := func(frames []trust.Frame) error {
+		for _, f := range frames {
+			if err := ctl.Send(session.RecordControl, f.Body); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := send(sync.PushRoots(0)); err != nil {
+		return session.CodeNormal, err
+	}
+	if err := send(sync.Vec(mono())); err != nil {
+		return session.CodeNormal, err
+	}
+	states := session.NewStates(start, true)
+	for {
+		t, body, err := ctl.Receive()
+		if err != nil {
+			return session.CodeNormal, fmt.Errorf("waiting for the request: %w", err)
+		}
+		if t == session.RecordHeartbeat {
+			continue
+		}
+		if t != session.RecordControl {
+			return session.CodeProtocol, session.ErrProtocol
+		}
+		b, err := session.ParseBody(body)
+		if err != nil {
+			return session.CodeProtocol, err
+		}
+		if err := states.Received(b, len(body)); err != nil {
+			return session.CodeProtocol, err
+		}
+		switch k := b.Kind(); k {
+		case session.KindVec, session.KindWant:
+			r, err := sync.Receive(trust.Frame{Kind: uint8(k), Body: body}, mono(), n.trustNow())
+			if err != nil {
+				return session.CodeProtocol, err
+			}
+			if err := send(r.Send); err != nil {
+				return session.CodeNormal, err
+			}
+		case session.KindEnroll:
+			return n.grantEnrolment(ctl, b.(session.Object).Raw, res, src, send)
+		}
+	}
+}
+
+// grantEnrolment judges one request and answers it.
+func (n *Node) grantEnrolment(ctl *session.Control, raw []byte, res *handshake.Result, src netip.AddrPort, send func([]trust.Frame) error) (session.Code, error) {
+	csr, err := identity.ParseCSR(raw, n.mesh, res.Keys.Hash)
+	if err != nil {
+		return session.CodeProtocol, err
+	}
+	if csr.Node != res.Peer.Node {
+		return session.CodeProtocol, errors.New("the request is for another node than the one proved in the handshake")
+	}
+	words := identity.Words(res.Keys.Hash)
+	g, err := n.cfg.Issuer.Spend(res.Invite, csr)
+	if err != nil {
+		n.auditLater(audit.Event{
+			Code: audit.InviteRefuse, Actor: src.String(), Target: csr.Node.Compact(), Verdict: audit.Denied, Reason: err.Error(),
+			Session: res.Invite.String(),
+		})
+		if serr := ctl.SendBody(session.Refused{Code: refusalCode(err)}); serr != nil {
+			return session.CodeNormal, serr
+		}
+		return session.CodeNotAdmitted, err
+	}
+	// The node is a member; losing the record now would lose nothing but the record, so it is made durable before the answer.
+	if _, err := n.audit.Append(audit.Event{
+		Time: time.Now(), Code: audit.InviteSpend, Actor: csr.Node.Compact(), Target: g.Certificate.Name, Verdict: audit.Allowed,
+		Session: res.Invite.String(), After: fmt.Sprintf("serial %d, words %s %s %s", g.Certificate.Serial, words[0], words[1], words[2]),
+	}); err != nil {
+		return session.CodeDegraded, err
+	}
+	n.log.Info("enrolled", "node", g.Certificate.Name, "id", csr.Node.Short(), "words", words, "from", src)
+	n.notify(Event{Kind: EventTrust, Node: csr.Node, Text: "enrolled " + g.Certificate.Name})
+	// The newcomer checks its own enrolment in the log before it believes the certificate.
+	if seq, _, ok := n.State().Position(n.cfg.Issuer.Key.Public()); ok {
+		if err := send(n.entriesFrom(seq)); err != nil {
+			return session.CodeNormal, err
+		}
+	}
+	secret := n.secrets.Newest()
+	return session.CodeNormal, ctl.SendBody(session.Granted{
+		Certificate: g.Certificate.Raw(), GroupGen: secret.Generation, GroupSecret: [32]byte(secret.Bytes()), Peers: n.peerRecords(),
+	})
+}
+
+// entriesFrom returns this issuer's newest entries, enough for a newcomer that was in step when it asked.
+func (n *Node) entriesFrom(last uint64) []trust.Frame {
+	issuer := n.cfg.Issuer.Key.Public()
+	first := uint64(1)
+	if last > tailEntries {
+		first = last - tailEntries + 1
+	}
+	var out []trust.Frame
+	for seq := first; seq <= last; seq++ {
+		if raw := n.store.Entry(issuer, seq); raw != nil {
+			body := wire.MustMarshal(logObject{Kind: trust.KindEntry, Raw: raw})
+			out = append(out, trust.Frame{Kind: trust.KindEntry, Body: body})
+		}
+	}
+	return out
+}
+
+// tailEntries is how many of its newest entries an issuer sends with an answer: its own enrolment and what came at the same time.
+const tailEntries = 16
+
+// peerRecords are this node's own record and those of the peers it heard lately.
+func (n *Node) peerRecords() [][]byte {
+	var out [][]byte
+	if r := n.record.Load(); r != nil {
+		out = append(out, *r)
+	} else if d, env, err := n.announcer.Announce(beacon.Facts{UnicastPort: n.packets.Port()}, 0, n.secrets.beaconKeys(), time.Now()); err == nil {
+		_ = d
+		out = append(out, env)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, id := range sortedKeys(n.records) {
+		if len(out) < maxGrantedPeers {
+			out = append(out, n.records[id])
+		}
+	}
+	return out
+}
+
+// refusalCode is what a newcomer is told. It holds a valid invite's secret, so it may know why.
+func refusalCode(err error) session.Code {
+	switch {
+	case errors.Is(err, enroll.ErrRevoked):
+		return session.CodeRevoked
+	case errors.Is(err, enroll.ErrExpired):
+		return session.CodeExpired
+	case errors.Is(err, enroll.ErrUsed), errors.Is(err, enroll.ErrRemoved), errors.Is(err, enroll.ErrUnknown):
+		return session.CodeNotAdmitted
+	case errors.Is(err, enroll.ErrNameTaken), errors.Is(err, enroll.ErrOtherName):
+		return session.CodeDuplicate
+	case errors.Is(err, enroll.ErrMayNot):
+		return session.CodeLimit
+	}
+	return session.CodeDegraded
+}
+
+// readOnly is a trust log that a newcomer is read from and that takes nothing of it.
+type readOnly struct{ *trust.Store }
+
+// ApplyEntry implements trust.Log by refusing.
+func (readOnly) ApplyEntry(*trust.Entry, int64) (trust.Change, error) {
+	return trust.Change{}, trust.ErrVoid
+}
+
+// ApplyFrame implements trust.Log by refusing.
+func (readOnly) ApplyFrame(trust.Frame, int64) (trust.Change, error) {
+	return trust.Change{}, trust.ErrVoid
+}

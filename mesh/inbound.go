@@ -1,0 +1,250 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/audit"
+	"github.com/sovereignmesh/meshkey/session"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+const (
+	// maxStreamsPeer is the most streams of one peer, both ways together.
+	maxStreamsPeer = 4096
+	// prepareTimeout bounds the dial of a service's target.
+	prepareTimeout = 4 * time.Second
+	// openWait is how long a stream waits for the peer's READY on the control session.
+	openWait = 2 * time.Second
+	// maxDecisions bounds how often a decision starts over because the trust state moved under it.
+	maxDecisions = 8
+)
+
+// acceptStream serves one stream connection, in the one order that lets no stream slip past a revocation:
+//
+//	tag → session full → the stream joins the peer's set → decide, noting the sweep count → audit durable while the target is
+//	dialled → under the set's lock: still in, and no sweep since; else decide again → ACCEPT
+//
+// No byte of the peer reaches the target before ACCEPT is sent.
+func (n *Node) acceptStream(ctx context.Context, conn net.Conn, src netip.AddrPort, accepted time.Time, full bool, release func()) {
+	if !n.tagLimit.Allow(src.Addr(), full, accepted) {
+		reset(conn)
+		n.count("stream.tag-flood")
+		return
+	}
+	in, err := session.ReadS1(conn, n.tags, accepted.Add(session.S1Timeout), full)
+	if err != nil {
+		reset(conn)
+		if errors.Is(err, session.ErrUnknownTag) {
+			n.tagLimit.Unknown(src.Addr(), full, time.Now())
+			n.count("stream.unknown-tag")
+		} else {
+			n.count("stream.bad-s1")
+		}
+		return
+	}
+	release()
+	l := in.Owner().(*link)
+	if warm, _ := in.Warm(); warm {
+		// Parked connections are offered by no version yet; answering them is the opener's optimisation and nobody's right.
+		in.Reset(session.CodeLimit)
+		n.count("stream.warm")
+		return
+	}
+	e := &entry{
+		peer: l.peer.Node, boot: l.peer.Binding.Boot, session: l.id, inbound: true, service: in.Request().Service,
+	}
+	if !n.awaitOpen(ctx, l) || !n.streams.join(e, func(session.Code) { reset(conn) }) {
+		in.Refuse(session.CodeNotAdmitted, 0)
+		n.count("stream.session-not-full")
+		return
+	}
+	n.serveStream(ctx, in, l, e)
+}
+
+// awaitOpen waits for a session to be full. The peer's first stream may overtake its own READY, which is on another connection.
+func (n *Node) awaitOpen(ctx context.Context, l *link) bool {
+	late := time.NewTimer(openWait)
+	defer late.Stop()
+	for {
+		n.mu.Lock()
+		changed := n.changed
+		n.mu.Unlock()
+		switch {
+		case l.open():
+			return true
+		case session.State(l.state.Load()) > session.Full:
+			return session.State(l.state.Load()) == session.Draining
+		}
+		select {
+		case <-changed:
+		case <-l.done:
+			return false
+		case <-late.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// serveStream decides, records, accepts and serves one stream that is in its peer's set.
+func (n *Node) serveStream(ctx context.Context, in *session.Incoming, l *link, e *entry) {
+	if n.streams.count(e.peer) > maxStreamsPeer || !n.streams.mayOpen(e.peer) {
+		n.streams.leave(e)
+		in.Refuse(session.CodeLimit, 0)
+		n.count("stream.limit")
+		return
+	}
+	for range maxDecisions {
+		epoch := n.streams.now()
+		dec := n.State().Decide(e.peer, n.self, e.service, n.trustNow())
+		svc := n.service(e.service)
+		if !dec.Allowed || svc == nil {
+			n.refuseStream(in, l, e, dec, svc)
+			return
+		}
+		who := n.caller(e.peer, dec)
+		prep, idx, code := n.prepare(ctx, svc, who, l, e)
+		if code != 0 {
+			n.streams.leave(e)
+			in.Refuse(code, idx)
+			return
+		}
+		good, gone := n.streams.stillGood(e, epoch, nil)
+		switch {
+		case gone:
+			prep.Abort()
+			n.auditStreamEnd(e, who, e.why, e.code, time.Now(), 0, 0)
+			return
+		case !good:
+			prep.Abort()
+			continue
+		}
+		n.run(ctx, in, l, e, prep, who, svc)
+		return
+	}
+	n.streams.leave(e)
+	in.Refuse(session.CodeLimit, 0)
+}
+
+// prepare dials the target while the opening becomes durable in the audit log; the stream waits for both.
+func (n *Node) prepare(ctx context.Context, svc *service, who Caller, l *link, e *entry) (Prepared, uint64, session.Code) {
+	pctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	type result struct {
+		p   Prepared
+		err error
+	}
+	ready := make(chan result, 1)
+	n.wg.Go(func() {
+		p, err := svc.handler.Prepare(pctx, who)
+		ready <- result{p, err}
+	})
+	idx, aerr := n.audit.Append(audit.Event{
+		Time: time.Now(), Code: audit.StreamOpen, Actor: e.peer.Compact(), Target: e.service, Verdict: audit.Allowed,
+		Grant: who.Grant, Session: l.name(),
+	})
+	r := <-ready
+	cancel()
+	switch {
+	case aerr != nil:
+		if r.p != nil {
+			r.p.Abort()
+		}
+		n.count("stream.audit-degraded")
+		return nil, 0, session.CodeDegraded
+	case r.err != nil:
+		n.auditLater(audit.Event{
+			Code: audit.StreamClose, Actor: e.peer.Compact(), Target: e.service, Reason: "target unreachable", Grant: who.Grant,
+			Session: l.name(),
+		})
+		n.log.Info("service target does not answer", "service", e.service, "err", r.err)
+		return nil, idx, session.CodeUnreachable
+	}
+	return r.p, idx, 0
+}
+
+// run accepts the stream and serves it to its end.
+func (n *Node) run(ctx context.Context, in *session.Incoming, l *link, e *entry, prep Prepared, who Caller, svc *service) {
+	began := time.Now()
+	s, err := in.Accept()
+	if err != nil {
+		prep.Abort()
+		n.streams.leave(e)
+		n.auditStreamEnd(e, who, err.Error(), 0, began, 0, 0)
+		return
+	}
+	c := n.newConn(s, e, who, e.service)
+	if !n.streams.replaceCut(e, c.cut) {
+		prep.Abort()
+		s.Reset(session.CodeRevoked)
+		n.auditStreamEnd(e, who, e.why, e.code, began, 0, 0)
+		return
+	}
+	n.svcMu.Lock()
+	svc.streams++
+	n.svcMu.Unlock()
+	prep.Serve(ctx, c)
+	c.Close()
+	n.svcMu.Lock()
+	svc.streams--
+	n.svcMu.Unlock()
+}
+
+// refuseStream records a denial and answers it. "No such service" and "not granted" are one code: a caller that may not use a
+// service does not learn whether it exists.
+func (n *Node) refuseStream(in *session.Incoming, l *link, e *entry, dec trust.Decision, svc *service) {
+	n.streams.leave(e)
+	reason := string(dec.Reason)
+	if dec.Allowed {
+		reason = "no such service"
+	}
+	if svc != nil {
+		n.svcMu.Lock()
+		svc.refused++
+		n.svcMu.Unlock()
+	}
+	idx, err := n.audit.Append(audit.Event{
+		Time: time.Now(), Code: audit.StreamDeny, Actor: e.peer.Compact(), Target: e.service, Verdict: audit.Denied,
+		Reason: reason, Session: l.name(),
+	})
+	if err != nil {
+		idx = 0
+	}
+	in.Refuse(session.CodeNotAdmitted, idx)
+	n.count("stream.denied")
+	n.notify(Event{Kind: EventDenied, Node: e.peer, Service: e.service, Text: reason})
+}
+
+// caller is who opened a stream, by the proven key and the log.
+func (n *Node) caller(id nodeID, dec trust.Decision) Caller {
+	who := Caller{Node: id, Name: n.trustedName(id), Grant: dec.Grant.String()}
+	if m, ok := n.State().Member(id); ok {
+		who.Tags = m.Tags
+	}
+	return who
+}
+
+// sweep authorises every stream again under the newest trust state, and cuts those that lost their right. It runs on every change
+// of trust, at the next expiry, and every few seconds.
+func (n *Node) sweep() int {
+	st, now := n.State(), n.trustNow()
+	return n.streams.sweep(func(e *entry) (bool, string, session.Code) {
+		if _, revoked := st.Revoked(e.peer); revoked {
+			return false, "revoked", session.CodeRevoked
+		}
+		if _, live := st.LiveMember(e.peer, now); !live {
+			return false, "certificate not in force", session.CodeExpired
+		}
+		if !e.inbound {
+			return true, "", 0
+		}
+		if dec := st.Decide(e.peer, n.self, e.service, now); !dec.Allowed {
+			return false, string(dec.Reason), session.CodeNotAdmitted
+		}
+		return true, "", 0
+	})
+}

@@ -1,0 +1,361 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/handshake"
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/wire"
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/session"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+// Join errors a caller branches on. Each says what to do.
+var (
+	// ErrInviteExpired: the invite's own time is over.
+	ErrInviteExpired = errors.New("the invite has expired; ask for a new one with: meshkey invite NAME")
+	// ErrInviteRefused: the issuer does not know the invite any more.
+	ErrInviteRefused = errors.New("the invite was already used or taken back; ask for a new one with: meshkey invite NAME")
+	// ErrInviteName: the name is taken, or this machine is a member under another one.
+	ErrInviteName = errors.New("the invite's name belongs to another member, or this machine to another name")
+	// ErrInviteRevoked: this machine's key was revoked.
+	ErrInviteRevoked = errors.New("this machine's key was revoked; enrol with a new state directory")
+	// ErrInviteIssuer: the issuer is not allowed to give what the invite says.
+	ErrInviteIssuer = errors.New("the issuer may not give this certificate")
+	// ErrWrongMesh: whoever answered cannot prove to be the mesh of the invite. Nothing was sent to it.
+	ErrWrongMesh = errors.New("what answered is not the mesh of this invite")
+	// ErrNotConfirmed: the person said no. Nothing was sent.
+	ErrNotConfirmed = errors.New("not confirmed; nothing was sent and the invite is unused")
+)
+
+// Offer is what a newcomer sees before it sends anything about itself.
+type Offer struct {
+	Mesh     string
+	MeshID   keys.MeshID
+	Issuer   string // name of the node that answers
+	IssuerID keys.NodeID
+	Name     string // the name this machine gets
+	Words    [3]string
+	Members  int
+}
+
+// JoinConfig is what joining takes.
+type JoinConfig struct {
+	Key     *keys.SigningKey
+	Invite  *identity.Invite
+	Boot    identity.BootID
+	Dial    func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
+	Confirm func(Offer) bool // nil: whoever has the invite has confirmed
+	Now     func() time.Time
+}
+
+// Membership is what a newcomer has when it is a member.
+type Membership struct {
+	MeshName    string
+	Certificate *identity.SignedCertificate
+	Secret      keys.GroupSecret
+	Genesis     []byte
+	Frames      []trust.Frame // of the trust log, after genesis
+	Peers       [][]byte
+	Offer       Offer
+}
+
+// Join enrols this machine with an invite. The mesh is authenticated first: the issuer must know the invite's secret and prove the
+// key the invite names, and the log must lead from the mesh id of the invite to that issuer's certificate. Only then is the request
+// sent.
+func Join(ctx context.Context, cfg JoinConfig) (*Membership, error) {
+	if cfg.Now().Unix() >= cfg.Invite.Expiry {
+		return nil, ErrInviteExpired
+	}
+	var last error
+	for _, e := range cfg.Invite.Endpoints {
+		at, err := e.AddrPort()
+		if err != nil {
+			continue
+		}
+		m, final, err := joinAt(ctx, cfg, at)
+		if err == nil {
+			return m, nil
+		}
+		last = err
+		if final {
+			return nil, err
+		}
+	}
+	if last == nil {
+		last = errors.New("the invite names no address that can be used here")
+	}
+	return nil, fmt.Errorf("%w: %w", ErrUnreachable, last)
+}
+
+// logObject is a ROOT or ENTRY body: [kind, envelope].
+type logObject struct {
+	_    struct{} `cbor:",toarray"`
+	Kind uint64
+	Raw  []byte
+}
+
+// joiner is one enrolment under way.
+type joiner struct {
+	cfg   JoinConfig
+	ctl   *session.Control
+	res   *handshake.Result
+	start time.Time
+
+	memory *trust.Memory
+	sync   *trust.Sync
+}
+
+// joinAt tries one address. final means that another address will not help.
+func joinAt(ctx context.Context, cfg JoinConfig, at netip.AddrPort) (m *Membership, final bool, err error) {
+	cctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	conn, err := cfg.Dial(cctx, at)
+	cancel()
+	if err != nil {
+		return nil, false, err
+	}
+	static := handshake.NewStatic()
+	now := cfg.Now().Unix()
+	binding, err := identity.IssueBinding(identity.Binding{
+		Mesh: cfg.Invite.Mesh, Node: cfg.Key.NodeID(), Static: static.Public(), NotBefore: now, NotAfter: now + 3600, Boot: cfg.Boot,
+	}, cfg.Key)
+	if err != nil {
+		conn.Close()
+		return nil, true, err
+	}
+	res, err := handshake.DialEnroll(ctx, conn, handshake.EnrollDial{
+		Local:  handshake.Local{Mesh: cfg.Invite.Mesh, Node: cfg.Key.NodeID(), Static: static, Binding: binding.Raw()},
+		Issuer: cfg.Invite.IssuerNode, Invite: cfg.Invite.ID, Secret: cfg.Invite.Secret,
+		Now: func() int64 { return cfg.Now().Unix() },
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("%s does not answer this invite (used up, taken back, expired, or not the issuer): %w", at, err)
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	j := &joiner{cfg: cfg, ctl: session.NewControl(conn, res.Keys, res.Role), res: res, start: time.Now()}
+	defer j.ctl.Close(session.CodeNormal)
+	if err := conn.SetReadDeadline(time.Now().Add(enrolTime)); err != nil {
+		return nil, false, err
+	}
+	m, err = j.run(conn)
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return m, true, err
+}
+
+func (j *joiner) run(conn net.Conn) (*Membership, error) {
+	if err := j.learn(); err != nil {
+		return nil, err
+	}
+	offer, err := j.authenticate()
+	if err != nil {
+		return nil, err
+	}
+	if j.cfg.Confirm != nil {
+		if !j.cfg.Confirm(offer) {
+			return nil, ErrNotConfirmed
+		}
+		// A person took their time; the issuer waits as long.
+		if err := conn.SetReadDeadline(time.Now().Add(enrolTime)); err != nil {
+			return nil, err
+		}
+	}
+	csr, err := identity.SignCSR(identity.CSR{
+		Mesh: j.cfg.Invite.Mesh, Node: j.cfg.Key.NodeID(), Name: j.cfg.Invite.Name, Nonce: j.res.Keys.Hash,
+	}, j.cfg.Key)
+	if err != nil {
+		return nil, err
+	}
+	if err := j.ctl.SendBody(session.Object{K: session.KindEnroll, Raw: csr.Raw()}); err != nil {
+		return nil, err
+	}
+	g, err := j.answer()
+	if err != nil {
+		return nil, err
+	}
+	return j.accept(g, offer)
+}
+
+// receive reads one control body.
+func (j *joiner) receive() (session.Body, []byte, error) {
+	for {
+		t, body, err := j.ctl.Receive()
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case t == session.RecordHeartbeat:
+			continue
+		case t == session.RecordClose:
+			code, err := session.ParseClose(body)
+			if err != nil {
+				return nil, nil, err
+			}
+			return nil, nil, &session.ClosedError{Code: code}
+		case t != session.RecordControl:
+			return nil, nil, session.ErrProtocol
+		}
+		b, err := session.ParseBody(body)
+		return b, append([]byte(nil), body...), err
+	}
+}
+
+func (j *joiner) mono() time.Duration { return time.Since(j.start) }
+
+func (j *joiner) send(frames []trust.Frame) error {
+	for _, f := range frames {
+		if err := j.ctl.Send(session.RecordControl, f.Body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trustFrame applies one frame of the log.
+func (j *joiner) trustFrame(k session.Kind, raw []byte) error {
+	r, err := j.sync.Receive(trust.Frame{Kind: uint8(k), Body: raw}, j.mono(), j.cfg.Now().Unix())
+	if err != nil {
+		return fmt.Errorf("%w: its trust log does not verify: %w", ErrWrongMesh, err)
+	}
+	return j.send(r.Send)
+}
+
+// learn reads the log until nothing the issuer has is missing.
+func (j *joiner) learn() error {
+	for {
+		b, raw, err := j.receive()
+		if err != nil {
+			return fmt.Errorf("learning the mesh's trust log: %w", err)
+		}
+		k := b.Kind()
+		switch k {
+		case session.KindRoot, session.KindVec, session.KindEntry, session.KindEvidence, session.KindHead:
+		default:
+			continue
+		}
+		if j.memory == nil {
+			var o logObject
+			if k != session.KindRoot || wire.Unmarshal(raw, &o) != nil {
+				return fmt.Errorf("%w: it does not begin with its first root", ErrWrongMesh)
+			}
+			if j.memory, err = trust.NewMemory(o.Raw, j.cfg.Invite.Heads); err != nil {
+				return fmt.Errorf("%w: %w", ErrWrongMesh, err)
+			}
+			if j.memory.Current().Mesh() != j.cfg.Invite.Mesh {
+				return fmt.Errorf("%w: its first root founds another mesh", ErrWrongMesh)
+			}
+			j.sync = trust.NewHub(j.memory).NewSync(false)
+			continue
+		}
+		if err := j.trustFrame(k, raw); err != nil {
+			return err
+		}
+		if k == session.KindVec {
+			if err := j.send(j.sync.Vec(j.mono())); err != nil {
+				return err
+			}
+		}
+		if j.sync.Synced() {
+			return nil
+		}
+	}
+}
+
+// authenticate checks that the log is the invite's, and that it makes the node that answered a member.
+func (j *joiner) authenticate() (Offer, error) {
+	st, v := j.memory.Current(), j.cfg.Invite
+	if r, ok := st.RootAt(v.RootVersion); !ok || r.Hash() != v.RootHash {
+		return Offer{}, fmt.Errorf("%w: it lacks the root the invite names", ErrWrongMesh)
+	}
+	for _, h := range v.Heads {
+		if got, ok := st.HashAt(h.Issuer, h.Seq); !ok || got != h.Hash {
+			return Offer{}, fmt.Errorf("%w: an issuer's log is not the one the invite names", ErrWrongMesh)
+		}
+	}
+	if j.res.Peer.Node != v.IssuerNode {
+		return Offer{}, fmt.Errorf("%w: another node answered", ErrWrongMesh)
+	}
+	if standing, why := st.Admit(j.res.Peer.Certificate, st.Root().Version, j.cfg.Now().Unix()); standing != trust.Full {
+		return Offer{}, fmt.Errorf("%w: the node that answered is no member in force (%s); check this machine's clock", ErrWrongMesh, why)
+	}
+	members := 0
+	for range st.Members() {
+		members++
+	}
+	return Offer{
+		Mesh: st.Root().Name, MeshID: v.Mesh, Issuer: j.res.Peer.Certificate.Name, IssuerID: v.IssuerNode, Name: v.Name,
+		Words: identity.Words(j.res.Keys.Hash), Members: members,
+	}, nil
+}
+
+// answer waits for the issuer's yes or no.
+func (j *joiner) answer() (*session.Granted, error) {
+	for {
+		b, raw, err := j.receive()
+		if err != nil {
+			return nil, fmt.Errorf("waiting for the issuer's answer: %w; run the same command again, the invite is still yours", err)
+		}
+		switch b := b.(type) {
+		case session.Granted:
+			return &b, nil
+		case session.Refused:
+			return nil, refusedBy(b.Code)
+		}
+		switch k := b.Kind(); k {
+		case session.KindRoot, session.KindEntry, session.KindEvidence, session.KindHead, session.KindVec:
+			if err := j.trustFrame(k, raw); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+func refusedBy(code session.Code) error {
+	switch code {
+	case session.CodeExpired:
+		return ErrInviteExpired
+	case session.CodeNotAdmitted:
+		return ErrInviteRefused
+	case session.CodeDuplicate:
+		return ErrInviteName
+	case session.CodeRevoked:
+		return ErrInviteRevoked
+	case session.CodeLimit:
+		return ErrInviteIssuer
+	}
+	return fmt.Errorf("the issuer could not enrol this machine now (%s); run the same command again", code)
+}
+
+// accept believes the answer only as far as the log confirms it.
+func (j *joiner) accept(g *session.Granted, offer Offer) (*Membership, error) {
+	st := j.memory.Current()
+	cert, err := identity.ParseCertificate(g.Certificate, j.cfg.Invite.Mesh)
+	if err != nil {
+		return nil, fmt.Errorf("the issuer's answer: %w", err)
+	}
+	if cert.Node != j.cfg.Key.NodeID() || cert.Name != j.cfg.Invite.Name {
+		return nil, errors.New("the issuer's answer is a certificate for another machine or name")
+	}
+	if standing, why := st.Admit(cert, st.Root().Version, j.cfg.Now().Unix()); standing != trust.Full {
+		return nil, fmt.Errorf("the issuer's answer is not in the log (%s); run the same command again", why)
+	}
+	secret, err := keys.GroupSecretFromBytes(g.GroupGen, g.GroupSecret[:])
+	if err != nil {
+		return nil, err
+	}
+	if gen, commit := st.GroupCommit(); gen != secret.Generation || commit != secret.Commitment(j.cfg.Invite.Mesh) {
+		return nil, errors.New("the issuer's answer carries a group secret the log does not commit to")
+	}
+	genesis, _ := st.RootAt(1)
+	return &Membership{
+		MeshName: st.Root().Name, Certificate: cert, Secret: secret, Genesis: genesis.Raw(), Frames: j.memory.History(),
+		Peers: g.Peers, Offer: offer,
+	}, nil
+}

@@ -1,0 +1,237 @@
+package mesh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/handshake"
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/mesh/core"
+	"github.com/sovereignmesh/meshkey/session"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+const (
+	// linkQueue bounds control records waiting for a peer that takes them slowly; a peer that lets it fill is cut off.
+	linkQueue = 512
+	// linkUrgent is the part of the queue kept for revocations.
+	linkUrgent = 64
+)
+
+// link is one control session as the shell sees it: a reader, a writer and a queue. What it means is the core's business.
+type link struct {
+	// immutable
+	id      core.SessionID
+	peer    *handshake.Peer
+	role    keys.Role
+	suite   keys.Suite
+	remote  netip.AddrPort
+	ctl     *session.Control
+	ring    *session.Keyring
+	started time.Time
+	jitter  float64 // of its rekey trigger, fixed
+	out     chan outFrame
+	urgent  chan outFrame
+	done    chan struct{}
+	once    sync.Once
+
+	state      atomic.Uint32 // session.State the core published
+	wasFull    atomic.Bool
+	registered atomic.Bool // its tags are in the table
+	services   atomic.Pointer[session.Services]
+	vec        atomic.Pointer[trust.Vector] // the newest the peer sent
+	digest     atomic.Pointer[[8]byte]      // of its newest heartbeat
+	health     atomic.Pointer[session.Health]
+	healthAt   atomic.Int64
+	rtt        atomic.Int64 // nanoseconds
+	due        atomic.Int64 // when its keys became due, 0 before
+	pinged     atomic.Int64 // when the outstanding ping was sent
+
+	// guarded by Node.mu
+	code session.Code
+	why  string
+}
+
+type outFrame struct {
+	kind session.RecordType
+	body []byte
+}
+
+// name is the session in the audit log.
+func (l *link) name() string { return sessionName(l.id) }
+
+func sessionName(id core.SessionID) string { return "s-" + strconv.FormatUint(uint64(id), 10) }
+
+// open reports whether streams may open over the link now.
+func (l *link) open() bool { return session.State(l.state.Load()) == session.Full }
+
+// runSession runs an admitted session until it ends. It owns the connection.
+func (n *Node) runSession(ctx context.Context, conn net.Conn, res *handshake.Result, dial core.DialID, seq uint64, remote netip.AddrPort) {
+	l := &link{
+		id: core.SessionID(n.sessionSeq.Add(1)), peer: res.Peer, role: res.Role, suite: res.Keys.Suite, remote: remote,
+		ctl: session.NewControl(conn, res.Keys, res.Role), started: time.Now(), jitter: rand.Float64(),
+		out: make(chan outFrame, linkQueue), urgent: make(chan outFrame, linkUrgent), done: make(chan struct{}),
+	}
+	l.ring = session.NewKeyring(res.Keys, res.Role, func(counter uint64) {
+		n.queueBody(l.id, session.Number{K: session.KindSkip, N: counter})
+	})
+	n.mu.Lock()
+	n.links[l.id] = l
+	n.mu.Unlock()
+	n.post(core.SessionUp{
+		ID: l.id, Dial: dial, Peer: res.Peer.Node, Role: res.Role, Boot: res.Peer.Binding.Boot, ConnSeq: seq,
+		Remote: remote, Certificate: res.Peer.Certificate, RootVersion: res.Peer.RootVersion,
+	})
+	n.wg.Go(func() { n.writeLink(l) })
+	code, err := n.readLink(ctx, l)
+	l.end(code, err)
+	n.endLink(l, code, err)
+}
+
+// end stops the writer and closes the connection, once.
+func (l *link) end(code session.Code, err error) {
+	l.once.Do(func() { close(l.done) })
+	l.ctl.Reset()
+}
+
+// send queues a record. It never blocks: the core waits for nobody.
+func (l *link) send(f outFrame, urgent bool) bool {
+	q := l.out
+	if urgent {
+		q = l.urgent
+	}
+	select {
+	case q <- f:
+		return true
+	default:
+		return false
+	}
+}
+
+// writeLink writes queued records, revocations first.
+func (n *Node) writeLink(l *link) {
+	for {
+		var f outFrame
+		select {
+		case f = <-l.urgent:
+		default:
+			select {
+			case f = <-l.urgent:
+			case f = <-l.out:
+			case <-l.done:
+				return
+			}
+		}
+		if err := l.ctl.Send(f.kind, f.body); err != nil {
+			l.ctl.Reset() // the reader sees it and ends the link
+			return
+		}
+	}
+}
+
+// readLink reads records until the session ends and hands them to the core. It returns the peer's close code, if it gave one.
+func (n *Node) readLink(ctx context.Context, l *link) (session.Code, error) {
+	for {
+		t, body, err := l.ctl.Receive()
+		if err != nil {
+			var ce *session.ClosedError
+			if errors.As(err, &ce) {
+				return ce.Code, err
+			}
+			return 0, err
+		}
+		switch t {
+		case session.RecordHeartbeat:
+			h, ignored, err := session.ParseHeartbeat(body)
+			if err != nil {
+				l.ctl.Close(session.CodeProtocol)
+				return 0, err
+			}
+			n.add("control.unknown-key", ignored)
+			n.heartbeatIn(l, &h)
+		case session.RecordControl:
+			b, err := session.ParseBody(body)
+			if err != nil {
+				l.ctl.Close(session.CodeProtocol)
+				return 0, err
+			}
+			if b.Kind() == session.KindVec {
+				if v, err := trust.ParseVector(body); err == nil {
+					l.vec.Store(v)
+					n.wake()
+				}
+			}
+			n.post(core.FrameIn{ID: l.id, Body: b, Raw: bytes.Clone(body)})
+			if err := n.shellFrame(ctx, l, b); err != nil {
+				l.ctl.Close(session.CodeProtocol)
+				return 0, err
+			}
+		case session.RecordRekey:
+			// The in-band rekey is negotiated by a feature this version does not offer: whoever sends it breaks the protocol.
+			l.ctl.Close(session.CodeProtocol)
+			return 0, session.ErrProtocol
+		case session.RecordClose:
+			code, err := session.ParseClose(body)
+			if err != nil {
+				return 0, err
+			}
+			return code, &session.ClosedError{Code: code}
+		}
+	}
+}
+
+func (n *Node) heartbeatIn(l *link, h *session.Heartbeat) {
+	if h.Health != nil {
+		l.health.Store(h.Health)
+		l.healthAt.Store(time.Now().UnixNano())
+	}
+	if at := l.pinged.Load(); h.Pong != 0 && at != 0 {
+		l.rtt.Store(time.Now().UnixNano() - at)
+		l.pinged.Store(0)
+	}
+	l.digest.Store(&h.Digest)
+	n.wake()
+	n.post(core.HeartbeatIn{ID: l.id, Digest: h.Digest, Ping: h.Ping, Pong: h.Pong})
+}
+
+// endLink forgets a link after its reader has returned.
+func (n *Node) endLink(l *link, code session.Code, err error) {
+	n.mu.Lock()
+	delete(n.links, l.id)
+	if l.wasFull.Load() {
+		decrement(n.fullAddrs, l.remote.Addr().WithZone(""))
+	}
+	if l.code == 0 {
+		l.code = code
+	}
+	if l.why == "" && err != nil {
+		l.why = err.Error()
+	}
+	why, ended := l.why, l.code
+	n.mu.Unlock()
+	l.state.Store(uint32(session.Closed))
+	grace := time.Duration(0)
+	if ended == session.CodeDuplicate {
+		grace = session.DuplicateGrace
+	}
+	n.tags.Unregister(l.ring, grace, time.Now())
+	if l.wasFull.Load() {
+		n.streams.sessionLost(l.peer.Node, l.peer.Binding.Boot)
+	}
+	n.post(core.SessionDown{ID: l.id, Code: code})
+	n.auditSessionClose(l, ended, why)
+}
+
+func decrement[K comparable](m map[K]int, k K) {
+	if m[k]--; m[k] <= 0 {
+		delete(m, k)
+	}
+}

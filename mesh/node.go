@@ -1,0 +1,333 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/audit"
+	"github.com/sovereignmesh/meshkey/beacon"
+	"github.com/sovereignmesh/meshkey/handshake"
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/enroll"
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/mesh/core"
+	"github.com/sovereignmesh/meshkey/session"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+type nodeID = keys.NodeID
+
+// Config is what a node is made of. Every field without a remark must be set.
+type Config struct {
+	Key         *keys.SigningKey            // the node's identity
+	Certificate *identity.SignedCertificate // its membership
+	Secrets     *Secrets                    // the group secrets held
+	Trust       *trust.Store                // the trust log, open
+	Audit       *audit.Log                  // the audit log, open; its Run is the caller's
+	Network     Network
+	State       durable.FS       // where pins are kept
+	Epoch       uint64           // of the beacons, durable already: beacon.NextEpoch
+	Boot        identity.BootID  // fresh at each start
+	Seed        [32]byte         // of the core's generator, from the system's randomness
+	AES         bool             // the processor has AES instructions
+	Issuer      *enroll.Issuer   // nil on a node that enrols nobody
+	Endpoints   []netip.AddrPort // announced beside the host's own addresses; may be empty
+	Peers       [][]byte         // peer records (beacon envelopes) to begin with; may be empty
+	Seeds       []string         // "host:port" of nodes to try; may be empty
+	Version     string           // of the program, told in heartbeats
+	Health      func() Health    // what the host knows of itself; may be nil
+	Log         *slog.Logger     // diagnostics
+}
+
+// Health is the host's part of the health summary.
+type Health struct {
+	Load     uint64 // one-minute load average × 100
+	DiskFree uint64 // bytes free where the state is kept
+}
+
+// Node is one member of a mesh, running. New makes it, Run runs it.
+type Node struct {
+	// immutable
+	cfg       Config
+	self      keys.NodeID
+	mesh      keys.MeshID
+	net       Network
+	log       *slog.Logger
+	audit     *audit.Log
+	store     *trust.Store
+	secrets   *Secrets
+	aes       bool
+	start     time.Time
+	budget    *handshake.Budget
+	acceptor  *handshake.Acceptor
+	tags      *session.Tags
+	tagLimit  *session.TagLimiter
+	streams   *streamSet
+	pins      *pins
+	announcer *beacon.Announcer
+	receiver  *beacon.Receiver
+	events    chan core.Event
+	ready     chan struct{}
+
+	// set by Run before anything else runs
+	ctx     context.Context
+	packets Packets
+	port    uint16
+
+	wg         sync.WaitGroup
+	trustKick  chan struct{} // capacity 1: the trust state changed
+	svcKick    chan struct{} // capacity 1: services changed
+	healthSeq  atomic.Uint64
+	hub        hub
+	counters   counters
+	sessionSeq atomic.Uint64
+	connSeq    atomic.Uint64
+	presented  atomic.Pointer[handshake.Local]
+	endpointsA atomic.Pointer[[]netip.AddrPort] // announced
+	record     atomic.Pointer[[]byte]           // own newest beacon envelope
+	cert       atomic.Pointer[identity.SignedCertificate]
+
+	// owned by the loop
+	core  *core.Core
+	timer *time.Timer
+
+	svcMu    sync.Mutex
+	services map[string]*service // guarded by svcMu
+	svcSeq   uint64              // guarded by svcMu
+
+	mu         sync.Mutex
+	links      map[core.SessionID]*link           // guarded by mu, as all that follows
+	dials      map[core.DialID]context.CancelFunc //
+	knownAddrs map[netip.Addr]int                 // addresses of the peer table
+	fullAddrs  map[netip.Addr]int                 // addresses with a full session
+	endpoints  map[keys.NodeID][]netip.AddrPort   // where peers accept connections, by their signed beacons
+	presence   map[keys.NodeID]presence           //
+	dialErrs   map[keys.NodeID]string             // why the last dial failed
+	records    map[keys.NodeID][]byte             // newest beacon envelopes heard
+	changed    chan struct{}                      // closed and replaced when a session's state changes
+	interfaces []interfaceView                    //
+}
+
+// presence is what the core said last of a peer.
+type presence struct {
+	is    core.Presence
+	since time.Time
+	seen  time.Time // last beacon heard
+	addr  netip.AddrPort
+	skew  bool
+}
+
+type interfaceView struct {
+	name  string
+	index int
+	addrs []string
+	mute  bool
+}
+
+// eventQueue bounds events waiting for the core. Readers that fill it wait: their peers feel TCP's back-pressure.
+const eventQueue = 1024
+
+// New checks the configuration and makes a node that has not started.
+func New(cfg Config) (*Node, error) {
+	switch {
+	case cfg.Key == nil, cfg.Certificate == nil, cfg.Secrets == nil, cfg.Trust == nil, cfg.Audit == nil, cfg.Network == nil,
+		cfg.State == nil, cfg.Log == nil, cfg.Epoch == 0:
+		return nil, errors.New("mesh: incomplete configuration")
+	case cfg.Certificate.Node != cfg.Key.NodeID():
+		return nil, errors.New("mesh: the certificate is another node's")
+	case cfg.Certificate.Mesh != cfg.Trust.Current().Mesh():
+		return nil, errors.New("mesh: the certificate is of another mesh")
+	}
+	n := &Node{
+		cfg: cfg, self: cfg.Key.NodeID(), mesh: cfg.Certificate.Mesh, net: cfg.Network, log: cfg.Log, audit: cfg.Audit,
+		store: cfg.Trust, secrets: cfg.Secrets, aes: cfg.AES, start: time.Now(),
+		budget: handshake.NewBudget(handshake.BudgetLimits{}), tags: session.NewTags(), tagLimit: session.NewTagLimiter(),
+		streams: newStreamSet(), events: make(chan core.Event, eventQueue), ready: make(chan struct{}),
+		services: map[string]*service{}, links: map[core.SessionID]*link{}, dials: map[core.DialID]context.CancelFunc{},
+		knownAddrs: map[netip.Addr]int{}, fullAddrs: map[netip.Addr]int{}, endpoints: map[keys.NodeID][]netip.AddrPort{},
+		presence: map[keys.NodeID]presence{}, dialErrs: map[keys.NodeID]string{}, records: map[keys.NodeID][]byte{},
+		changed: make(chan struct{}), trustKick: make(chan struct{}, 1), svcKick: make(chan struct{}, 1),
+	}
+	n.cert.Store(cfg.Certificate)
+	var err error
+	if n.pins, err = openPins(cfg.State, "pins"); err != nil {
+		return nil, err
+	}
+	if n.announcer, err = beacon.NewAnnouncer(beacon.AnnouncerConfig{
+		Mesh: n.mesh, Node: cfg.Key, Boot: beacon.Boot(cfg.Boot[:8]), Epoch: cfg.Epoch,
+	}); err != nil {
+		return nil, err
+	}
+	n.receiver = beacon.NewReceiver(beacon.ReceiverConfig{
+		Mesh: n.mesh, Self: n.self, Keys: n.secrets.beaconKeys, Standing: n.beaconStanding,
+		Rand: rand.New(rand.NewChaCha8(cfg.Seed)),
+	})
+	n.acceptor = handshake.NewAcceptor(handshake.AcceptorConfig{
+		Local: n.local, Gates: n.secrets.gates, Invite: n.invitePSK, Verify: n.verifyPeer, Now: n.trustNow, Budget: n.budget,
+	})
+	n.core = core.New(core.Config{
+		Self: n.self, Boot: cfg.Boot, Seed: cfg.Seed, Ledger: n.store,
+	})
+	return n, nil
+}
+
+// Self returns the node's id.
+func (n *Node) Self() keys.NodeID { return n.self }
+
+// Mesh returns the mesh's id.
+func (n *Node) Mesh() keys.MeshID { return n.mesh }
+
+// State returns the trust state every decision is made by now.
+func (n *Node) State() *trust.State { return n.store.Current() }
+
+// trustNow is the time trust questions are asked at: the local clock, but never far behind what the log proves.
+func (n *Node) trustNow() int64 { return n.store.Now(time.Now().Unix()) }
+
+// Ready is closed once the node listens.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Port returns the TCP port the node accepts connections on, after Ready.
+func (n *Node) Port() uint16 { return n.port }
+
+// Run runs the node until ctx ends, tells its peers, and returns after everything it started has ended.
+func (n *Node) Run(ctx context.Context) error {
+	if err := n.rebind(time.Now()); err != nil {
+		return err
+	}
+	ln, err := n.net.Listen(ctx)
+	if err != nil {
+		return fmt.Errorf("listening for peers: %w", err)
+	}
+	defer ln.Close()
+	n.port = addrOf(ln.Addr()).Port()
+	if n.packets, err = n.net.Packets(); err != nil {
+		return err
+	}
+	defer n.packets.Close()
+
+	// The inner context outlives ctx a little: peers are told before connections are cut.
+	inner, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	n.ctx = inner
+	failed := make(chan error, 4)
+	spawn := func(name string, f func(context.Context) error) {
+		n.wg.Go(func() {
+			if err := f(inner); err != nil && inner.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	spawn("accepting connections", func(c context.Context) error { return n.acceptLoop(c, ln) })
+	spawn("beacons", func(c context.Context) error { return n.packets.Run(c, n.datagram) })
+	spawn("watching interfaces", func(c context.Context) error { return n.net.Watch(c, n.interfacesChanged) })
+	spawn("housekeeping", n.housekeeping)
+	spawn("seeds", n.trySeeds)
+	loopDone := make(chan struct{})
+	n.wg.Go(func() { defer close(loopDone); n.loop(inner, ctx.Done()) })
+	n.post(core.Start{})
+	n.wg.Go(n.tellPeers)
+	close(n.ready)
+
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-failed:
+	}
+	ln.Close()
+	n.post(core.Stop{})
+	select {
+	case <-loopDone:
+	case <-time.After(stopTime):
+	}
+	n.streams.stop()
+	cut()
+	n.packets.Close()
+	n.endLinks()
+	n.wg.Wait()
+	return err
+}
+
+// stopTime bounds telling the peers that this node goes.
+const stopTime = 500 * time.Millisecond
+
+// endLinks cuts what is left.
+func (n *Node) endLinks() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, l := range n.links {
+		l.ctl.Reset()
+	}
+	for _, cancel := range n.dials {
+		cancel()
+	}
+}
+
+// post hands an event to the core. It waits while the core is busy, and gives up when the node has ended.
+func (n *Node) post(ev core.Event) {
+	select {
+	case n.events <- ev:
+	case <-n.ctx.Done():
+	}
+}
+
+// now reads both clocks for the core.
+func (n *Node) now() core.Now {
+	t := time.Now()
+	return core.Now{Mono: t.Sub(n.start), Wall: t.UnixMilli(), Trust: n.store.Now(t.Unix())}
+}
+
+// loop owns the core: one event, one step, its effects, in order.
+func (n *Node) loop(ctx context.Context, stopping <-chan struct{}) {
+	n.timer = time.NewTimer(time.Hour)
+	defer n.timer.Stop()
+	for {
+		var ev core.Event
+		select {
+		case ev = <-n.events:
+		case <-n.timer.C:
+			ev = core.Timer{}
+		case <-ctx.Done():
+			return
+		}
+		n.step(ctx, ev)
+		if _, ok := ev.(core.Stop); ok {
+			return
+		}
+	}
+}
+
+func (n *Node) step(ctx context.Context, ev core.Event) {
+	for _, e := range n.core.Step(n.now(), ev) {
+		n.effect(ctx, e)
+	}
+}
+
+// tune sets what every connection of the mesh wants.
+func (n *Node) tune(conn net.Conn) {
+	if t, ok := conn.(*net.TCPConn); ok {
+		t.SetNoDelay(true)
+		setUserTimeout(t, userTimeout)
+	}
+}
+
+// userTimeout is TCP_USER_TIMEOUT: sent data that nobody acknowledges for so long means a dead path.
+const userTimeout = 15 * time.Second
+
+// recovered ends one connection whose handling panicked: a bug must not take the node down.
+func (n *Node) recovered(what string, conn net.Conn) {
+	if v := recover(); v != nil {
+		reset(conn)
+		n.count("panic")
+		n.log.Error("recovered from a panic; the connection was closed", "in", what, "panic", fmt.Sprint(v))
+		n.auditLater(audit.Event{Code: audit.PanicRecover, Target: what})
+	}
+}

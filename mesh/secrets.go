@@ -1,0 +1,105 @@
+package mesh
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/sovereignmesh/meshkey/beacon"
+	"github.com/sovereignmesh/meshkey/handshake"
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+// Secrets are the generations of the group secret this node holds. The newest is used, older ones are accepted.
+type Secrets struct {
+	mesh keys.MeshID
+	// save makes a new generation durable before it is used.
+	save func(keys.GroupSecret) error
+
+	mu      sync.Mutex
+	secrets []keys.GroupSecret // newest first
+	cached  []handshake.Gate
+	beacons *beacon.Keys
+}
+
+// NewSecrets starts with the secrets read from disk, at least one. save makes a newly learnt one durable.
+func NewSecrets(mesh keys.MeshID, save func(keys.GroupSecret) error, held ...keys.GroupSecret) (*Secrets, error) {
+	if len(held) == 0 {
+		return nil, errors.New("no group secret")
+	}
+	s := &Secrets{mesh: mesh, save: save, secrets: slices.Clone(held)}
+	return s, s.rebuildLocked()
+}
+
+func (s *Secrets) rebuildLocked() error {
+	slices.SortFunc(s.secrets, func(a, b keys.GroupSecret) int {
+		switch {
+		case a.Generation > b.Generation:
+			return -1
+		case a.Generation < b.Generation:
+			return 1
+		}
+		return 0
+	})
+	s.cached = nil
+	var bs []beacon.GenerationKey
+	for i, g := range s.secrets {
+		s.cached = append(s.cached, handshake.Gate{Generation: g.Generation, PSK: g.Gate(s.mesh), Old: i > 1})
+		bs = append(bs, beacon.GenerationKey{Generation: g.Generation, Key: g.BeaconKey(s.mesh)})
+	}
+	var err error
+	s.beacons, err = beacon.NewKeys(bs...)
+	return err
+}
+
+// Newest returns the newest generation's secret.
+func (s *Secrets) Newest() keys.GroupSecret {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.secrets[0]
+}
+
+func (s *Secrets) get(generation uint64) (keys.GroupSecret, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.secrets {
+		if g.Generation == generation {
+			return g, true
+		}
+	}
+	return keys.GroupSecret{}, false
+}
+
+func (s *Secrets) gates() []handshake.Gate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cached
+}
+
+func (s *Secrets) gate() keys.PSK { return s.gates()[0].PSK }
+
+func (s *Secrets) beaconKeys() *beacon.Keys {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.beacons
+}
+
+// Add takes a secret the log commits to: first to disk, then into use.
+func (s *Secrets) Add(st *trust.State, g keys.GroupSecret) error {
+	gen, commit := st.GroupCommit()
+	if g.Generation != gen || g.Commitment(s.mesh) != commit {
+		return fmt.Errorf("group secret of generation %d is not the one the log commits to", g.Generation)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.secrets[0].Generation >= g.Generation {
+		return nil
+	}
+	if err := s.save(g); err != nil {
+		return err
+	}
+	s.secrets = append(s.secrets, g)
+	return s.rebuildLocked()
+}

@@ -1,0 +1,274 @@
+package mesh
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/mesh/core"
+	"github.com/sovereignmesh/meshkey/session"
+)
+
+// streamGrace is how long streams outlive the last full session of their peer.
+const streamGrace = 30 * time.Second
+
+// opensPerSecond is how many streams a peer may open per second, and at once: 1,000 simultaneous opens must not be refused.
+const opensPerSecond = 5000
+
+// streamSet is every stream of this node, by peer: what the sweeper cuts. A stream joins before it is decided and leaves when it
+// is closed, so no decision made under an older trust state can slip past a sweep.
+type streamSet struct {
+	mu    sync.Mutex
+	epoch uint64 // counts sweeps; a decision is valid only if none came between
+	peers map[keys.NodeID]*peerStreams
+}
+
+type peerStreams struct {
+	streams map[*entry]struct{}
+	// full counts the peer's full sessions by boot id; grace runs while there is none for the boot id of some stream.
+	full  map[identity.BootID]int
+	opens *rate.Limiter
+	grace map[identity.BootID]*time.Timer
+}
+
+// entry is one stream, in either direction, from before its decision until it is closed.
+type entry struct {
+	peer    keys.NodeID
+	boot    identity.BootID
+	session core.SessionID
+	inbound bool
+	service string
+
+	// guarded by streamSet.mu
+	cut  func(session.Code) // resets the connection, whatever it has become
+	gone bool
+	why  string // set when the set cut it
+	code session.Code
+}
+
+func newStreamSet() *streamSet { return &streamSet{peers: map[keys.NodeID]*peerStreams{}} }
+
+func (t *streamSet) peerLocked(id keys.NodeID) *peerStreams {
+	p := t.peers[id]
+	if p == nil {
+		p = &peerStreams{
+			streams: map[*entry]struct{}{}, full: map[identity.BootID]int{}, grace: map[identity.BootID]*time.Timer{},
+			opens: rate.NewLimiter(opensPerSecond, opensPerSecond),
+		}
+		t.peers[id] = p
+	}
+	return p
+}
+
+// join puts a stream into its peer's set, if the peer still has a full session of that boot. cut resets what there is now.
+func (t *streamSet) join(e *entry, cut func(session.Code)) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peers[e.peer]
+	if p == nil || p.full[e.boot] == 0 {
+		return false
+	}
+	e.cut = cut
+	p.streams[e] = struct{}{}
+	return true
+}
+
+// leave takes a stream out. It returns why the set cut it, if it did.
+func (t *streamSet) leave(e *entry) (why string, code session.Code) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dropLocked(e)
+	return e.why, e.code
+}
+
+func (t *streamSet) dropLocked(e *entry) {
+	e.gone = true
+	p := t.peers[e.peer]
+	if p == nil {
+		return
+	}
+	delete(p.streams, e)
+	t.tidyLocked(e.peer, p)
+}
+
+func (t *streamSet) tidyLocked(id keys.NodeID, p *peerStreams) {
+	if len(p.streams) == 0 && len(p.full) == 0 {
+		for _, timer := range p.grace {
+			timer.Stop()
+		}
+		delete(t.peers, id)
+	}
+}
+
+// now returns the sweep count, read before a decision.
+func (t *streamSet) now() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.epoch
+}
+
+// stillGood reports, under the lock, that the stream is in the set and no sweep came since the decision; commit runs under the
+// same lock and must not block.
+func (t *streamSet) stillGood(e *entry, epoch uint64, cut func(session.Code)) (good, gone bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.gone {
+		return false, true
+	}
+	if t.epoch != epoch {
+		return false, false
+	}
+	if cut != nil {
+		e.cut = cut
+	}
+	return true, false
+}
+
+// replaceCut changes what cutting the stream means, after it became another object. It reports whether the stream is still in.
+func (t *streamSet) replaceCut(e *entry, cut func(session.Code)) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.gone {
+		return false
+	}
+	e.cut = cut
+	return true
+}
+
+// sweep asks keep of every stream and cuts those it refuses. Decisions in progress start over. It returns how many were cut.
+func (t *streamSet) sweep(keep func(*entry) (ok bool, why string, code session.Code)) int {
+	t.mu.Lock()
+	t.epoch++
+	var all []*entry
+	for _, p := range t.peers {
+		for e := range p.streams {
+			all = append(all, e)
+		}
+	}
+	t.mu.Unlock()
+	n := 0
+	for _, e := range all {
+		if ok, why, code := keep(e); !ok {
+			n += t.cutEntry(e, why, code)
+		}
+	}
+	return n
+}
+
+// cutEntry resets one stream. The reset itself does not block.
+func (t *streamSet) cutEntry(e *entry, why string, code session.Code) int {
+	t.mu.Lock()
+	if e.gone {
+		t.mu.Unlock()
+		return 0
+	}
+	e.why, e.code = why, code
+	cut := e.cut
+	t.dropLocked(e)
+	t.mu.Unlock()
+	cut(code)
+	return 1
+}
+
+// cutPeer resets every stream of a node.
+func (t *streamSet) cutPeer(id keys.NodeID, why string, code session.Code) int {
+	return t.cutAll(func(e *entry) bool { return e.peer == id }, why, code)
+}
+
+// cutService resets every inbound stream of a service.
+func (t *streamSet) cutService(name, why string) int {
+	return t.cutAll(func(e *entry) bool { return e.inbound && e.service == name }, why, session.CodeNotAdmitted)
+}
+
+func (t *streamSet) cutAll(match func(*entry) bool, why string, code session.Code) int {
+	t.mu.Lock()
+	var hit []*entry
+	for _, p := range t.peers {
+		for e := range p.streams {
+			if match(e) {
+				hit = append(hit, e)
+			}
+		}
+	}
+	t.mu.Unlock()
+	n := 0
+	for _, e := range hit {
+		n += t.cutEntry(e, why, code)
+	}
+	return n
+}
+
+// sessionFull notes a full session of a peer's boot: streams of other boots are another life of the peer and end at once.
+func (t *streamSet) sessionFull(id keys.NodeID, boot identity.BootID) {
+	t.mu.Lock()
+	p := t.peerLocked(id)
+	p.full[boot]++
+	if timer := p.grace[boot]; timer != nil {
+		timer.Stop()
+		delete(p.grace, boot)
+	}
+	t.mu.Unlock()
+	t.cutAll(func(e *entry) bool { return e.peer == id && e.boot != boot }, "the peer restarted", session.CodeProtocol)
+}
+
+// sessionLost notes that a full session ended for a reason other than trust. Streams of its boot go on; if no full session of the
+// same boot comes within streamGrace they are reset.
+func (t *streamSet) sessionLost(id keys.NodeID, boot identity.BootID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peers[id]
+	if p == nil || p.full[boot] == 0 {
+		return
+	}
+	if p.full[boot]--; p.full[boot] > 0 {
+		return
+	}
+	delete(p.full, boot)
+	if len(p.streams) == 0 {
+		t.tidyLocked(id, p)
+		return
+	}
+	p.grace[boot] = time.AfterFunc(streamGrace, func() {
+		t.cutAll(func(e *entry) bool { return e.peer == id && e.boot == boot && !t.hasFull(id, boot) },
+			"the session is gone", session.CodeNormal)
+	})
+}
+
+// hasFull is called with the lock held, from cutAll's match.
+func (t *streamSet) hasFull(id keys.NodeID, boot identity.BootID) bool {
+	p := t.peers[id]
+	return p != nil && p.full[boot] > 0
+}
+
+// mayOpen charges one open to the peer.
+func (t *streamSet) mayOpen(id keys.NodeID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peers[id]
+	return p != nil && p.opens.Allow()
+}
+
+// count returns the number of streams of a peer.
+func (t *streamSet) count(id keys.NodeID) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := t.peers[id]; p != nil {
+		return len(p.streams)
+	}
+	return 0
+}
+
+// stop ends the grace timers.
+func (t *streamSet) stop() {
+	t.cutAll(func(*entry) bool { return true }, "shutting down", session.CodeShutdown)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.peers {
+		for _, timer := range p.grace {
+			timer.Stop()
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package mesh
+
+import (
+	"context"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/audit"
+	"github.com/sovereignmesh/meshkey/beacon"
+	"github.com/sovereignmesh/meshkey/handshake"
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/mesh/core"
+	"github.com/sovereignmesh/meshkey/session"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+const (
+	// bindingLife is how long a binding, and with it a Noise static key, may be presented, in seconds; a new one is made at half of it.
+	bindingLife = 24 * 3600
+	rebindEvery = 12 * time.Hour
+	// housekeepingEvery is how often streams are authorised again without a cause, limits are looked at and tables swept.
+	housekeepingEvery = 5 * time.Second
+	// servicesDelay gathers changes of services before peers are told.
+	servicesDelay = 100 * time.Millisecond
+)
+
+// local is what this node presents in handshakes now.
+func (n *Node) local() handshake.Local {
+	l := *n.presented.Load()
+	st := n.State()
+	l.Certificate = n.cert.Load().Raw()
+	l.RootVersion = st.Root().Version
+	l.Digest = st.Digest()
+	l.GroupGen = n.secrets.Newest().Generation
+	return l
+}
+
+// rebind makes a fresh Noise static key and signs it with the node's key. Running sessions keep theirs.
+func (n *Node) rebind(now time.Time) error {
+	static := handshake.NewStatic()
+	b, err := identity.IssueBinding(identity.Binding{
+		Mesh: n.mesh, Node: n.self, Static: static.Public(), NotBefore: now.Unix(), NotAfter: now.Unix() + bindingLife,
+		Boot: n.cfg.Boot,
+	}, n.cfg.Key)
+	if err != nil {
+		return err
+	}
+	n.presented.Store(&handshake.Local{Mesh: n.mesh, Node: n.self, Static: static, Binding: b.Raw()})
+	return nil
+}
+
+// verifyPeer is the half of "verify peer" that asks the trust log.
+func (n *Node) verifyPeer(p *handshake.Peer, now int64) (session.State, session.Code) {
+	standing, why := n.State().Admit(p.Certificate, p.RootVersion, now)
+	if standing == trust.Refused {
+		code := session.Code(why.Code())
+		if code == 0 {
+			code = session.CodeNotAdmitted
+		}
+		return 0, code
+	}
+	n.mu.Lock()
+	have := 0
+	for _, l := range n.links {
+		if l.peer.Node == p.Node {
+			have++
+		}
+	}
+	total := len(n.links)
+	n.mu.Unlock()
+	if have >= maxSessionsPeer || total >= maxSessions {
+		return 0, session.CodeLimit
+	}
+	return core.StateOf(standing), 0
+}
+
+const (
+	// maxSessionsPeer is the most sessions with one node: two dialling each other, each replacing one.
+	maxSessionsPeer = 4
+	// maxSessions is the most sessions of a node.
+	maxSessions = 4096
+)
+
+// beaconStanding tells the receiver what the log says of a beacon's sender.
+func (n *Node) beaconStanding(id keys.NodeID) beacon.Standing {
+	st := n.State()
+	if _, revoked := st.Revoked(id); revoked {
+		return beacon.Revoked
+	}
+	if _, ok := st.LiveMember(id, n.trustNow()); ok {
+		return beacon.Enrolled
+	}
+	return beacon.Stranger
+}
+
+// Publish spreads a change of trust made on this host, durable already: every peer is sent it at once, and everything here is
+// judged by it.
+func (n *Node) Publish(changes ...trust.Change) { n.post(core.TrustIn{Changes: changes}) }
+
+// housekeeping does what is due now and then.
+func (n *Node) housekeeping(ctx context.Context) error {
+	tick := time.NewTicker(housekeepingEvery)
+	defer tick.Stop()
+	rebind := time.NewTicker(rebindEvery)
+	defer rebind.Stop()
+	next := n.nextTrustChange()
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			n.sweep()
+			n.replaceOldSessions()
+			n.tags.Sweep(time.Now())
+		case <-next.C:
+			n.sweep()
+			n.servicesMayHaveChanged()
+			next.Stop()
+			next = n.nextTrustChange()
+		case <-n.trustKick:
+			next.Stop()
+			next = n.nextTrustChange()
+		case <-n.svcKick:
+			n.tellServicesSoon(ctx)
+		case now := <-rebind.C:
+			if err := n.rebind(now); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// nextTrustChange fires when the passing of time changes an answer of the trust state.
+func (n *Node) nextTrustChange() *time.Timer {
+	now := n.trustNow()
+	at := n.State().NextChange(now)
+	if at == 0 {
+		return time.NewTimer(time.Hour)
+	}
+	return time.NewTimer(min(time.Duration(at-now)*time.Second, time.Hour))
+}
+
+func (n *Node) tellServicesSoon(ctx context.Context) {
+	select {
+	case <-time.After(servicesDelay):
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-n.svcKick:
+	default:
+	}
+	n.tellServices()
+}
+
+// replaceOldSessions asks for a successor of each session this node dialled whose keys are due, make before break, and closes those
+// that were due for too long.
+func (n *Node) replaceOldSessions() {
+	n.mu.Lock()
+	var all []*link
+	for _, l := range n.links {
+		all = append(all, l)
+	}
+	n.mu.Unlock()
+	now := time.Now()
+	for _, l := range all {
+		u := l.ctl.Limits(now)
+		// What keeps a trust log equal is part of being idle; what counts as use is data on streams.
+		u.Busy = false
+		moved := l.ring.Streams() > 0
+		if !u.Due(moved, l.jitter) {
+			l.due.Store(0)
+			continue
+		}
+		if l.due.CompareAndSwap(0, now.UnixNano()) {
+			n.count("session.due")
+		}
+		switch since := now.Sub(time.Unix(0, l.due.Load())); {
+		case u.Overdue(since):
+			n.post(core.Retire{ID: l.id})
+		case l.role == keys.RoleDialer && l.open():
+			n.post(core.Replace{ID: l.id})
+		}
+	}
+}
+
+// nameOf is the name a person knows a node by, or its short id.
+func (n *Node) nameOf(id keys.NodeID) string {
+	if name := n.trustedName(id); name != "" {
+		return name
+	}
+	return id.Short()
+}
+
+// trustedName is the logged name of a live node, or nothing where two live nodes hold it.
+func (n *Node) trustedName(id keys.NodeID) string {
+	st, now := n.State(), n.trustNow()
+	m, ok := st.LiveMember(id, now)
+	if !ok || st.NameConflict(m.Name, now) {
+		return ""
+	}
+	return m.Name
+}
+
+// sessionsSwept records what a change of trust did here.
+func (n *Node) sessionsSwept(e core.TrustChanged, streams int, took time.Duration) {
+	if streams > 0 {
+		n.log.Info("trust changed", "what", e.What, "streams cut", streams, "took", took)
+	}
+	ev := audit.Event{Code: audit.EntryApply, Target: e.What, Count: 0}
+	if !e.From.IsZero() {
+		ev.Actor = e.From.Compact()
+	}
+	if streams > 0 {
+		ev.After = plural(streams, "stream") + " cut"
+	}
+	n.auditLater(ev)
+}

@@ -1,0 +1,229 @@
+package mesh
+
+import (
+	"context"
+	"net/netip"
+	"sort"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/mesh/core"
+	"github.com/sovereignmesh/meshkey/session"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+// PeerInfo is what this node knows of another member. What it learnt from where differs: identity from the log, State from
+// sessions and beacons, Health and Services from the peer itself.
+type PeerInfo struct {
+	Node     keys.NodeID
+	Name     string // empty when two live nodes hold it
+	Tags     []string
+	State    string // up, suspect, stale, offline, pruned, unseen, expired
+	Since    time.Time
+	Seen     time.Time // last beacon or session record
+	NotAfter time.Time
+	Address  netip.AddrPort // of the session, or the last known
+	Session  string         // state of the session, empty without one
+	Suite    string
+	RTT      time.Duration
+	Streams  int
+	BytesIn  uint64 // of the control session
+	BytesOut uint64
+	LastDial string // why the last dial failed
+	Skewed   bool   // its clock is far off
+	Conflict bool   // its name is held by another live node too
+	Health   *session.Health
+	HealthAt time.Time
+	Services []session.Service // that this node may use there
+}
+
+// Peers lists every member but this node, by name.
+func (n *Node) Peers() []PeerInfo {
+	st, now := n.State(), n.trustNow()
+	best := map[keys.NodeID]*link{}
+	pres := map[keys.NodeID]presence{}
+	errs := map[keys.NodeID]string{}
+	eps := map[keys.NodeID]netip.AddrPort{}
+	n.mu.Lock()
+	for _, l := range n.links {
+		if b := best[l.peer.Node]; b == nil || l.open() && !b.open() || l.open() == b.open() && l.id > b.id {
+			best[l.peer.Node] = l
+		}
+	}
+	for id, p := range n.presence {
+		pres[id] = p
+	}
+	for id, e := range n.dialErrs {
+		errs[id] = e
+	}
+	for id, e := range n.endpoints {
+		if len(e) > 0 {
+			eps[id] = e[0]
+		}
+	}
+	n.mu.Unlock()
+	var out []PeerInfo
+	for m := range st.Members() {
+		if m.Node == n.self {
+			continue
+		}
+		p := pres[m.Node]
+		i := PeerInfo{
+			Node: m.Node, Name: m.Name, Tags: m.Tags, State: p.is.String(), Since: p.since, Seen: p.seen,
+			NotAfter: time.Unix(m.NotAfter, 0), Address: eps[m.Node], LastDial: errs[m.Node], Skewed: p.skew,
+			Streams: n.streams.count(m.Node), Conflict: st.NameConflict(m.Name, now),
+		}
+		if i.Conflict {
+			i.Name = ""
+		}
+		if now >= m.NotAfter {
+			i.State = "expired"
+		}
+		if l := best[m.Node]; l != nil {
+			n.describeLink(&i, l)
+		}
+		out = append(out, i)
+	}
+	sort.Slice(out, func(a, b int) bool {
+		if out[a].Name != out[b].Name {
+			return out[a].Name < out[b].Name
+		}
+		return out[a].Node.String() < out[b].Node.String()
+	})
+	return out
+}
+
+func (n *Node) describeLink(i *PeerInfo, l *link) {
+	u := l.ctl.Limits(time.Now())
+	i.Address, i.Session, i.Suite = l.remote, session.State(l.state.Load()).String(), l.suite.String()
+	i.RTT = time.Duration(l.rtt.Load())
+	i.BytesIn, i.BytesOut = u.Received, u.Sent
+	i.Health = l.health.Load()
+	if at := l.healthAt.Load(); at != 0 {
+		i.HealthAt = time.Unix(0, at)
+		i.Seen = i.HealthAt
+		if time.Since(i.HealthAt) > core.Suspect && i.State == core.Up.String() {
+			i.State = "suspect"
+		}
+	}
+	if s := l.services.Load(); s != nil {
+		i.Services = s.List
+	}
+}
+
+// ServiceInfo is one service this node offers.
+type ServiceInfo struct {
+	Name    string
+	Proto   string
+	State   ServiceState
+	Streams int
+	Refused uint64
+}
+
+// Services lists what this node offers, by name.
+func (n *Node) Services() []ServiceInfo {
+	n.svcMu.Lock()
+	defer n.svcMu.Unlock()
+	var out []ServiceInfo
+	for _, name := range sortedKeys(n.services) {
+		s := n.services[name]
+		out = append(out, ServiceInfo{Name: s.name, Proto: s.proto, State: s.state, Streams: s.streams, Refused: s.refused})
+	}
+	return out
+}
+
+// InterfaceInfo is one network interface the node uses.
+type InterfaceInfo struct {
+	Name      string
+	Addresses []string
+	Mute      bool
+}
+
+// Interfaces lists the interfaces beacons are sent on.
+func (n *Node) Interfaces() []InterfaceInfo {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []InterfaceInfo
+	for _, i := range n.interfaces {
+		out = append(out, InterfaceInfo{Name: i.name, Addresses: i.addrs, Mute: i.mute})
+	}
+	return out
+}
+
+// Endpoints are the addresses this node announces.
+func (n *Node) Endpoints() []netip.AddrPort {
+	if p := n.endpointsA.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Cut counts what a change of trust closed for a peer, for receipts.
+func (n *Node) Cut(id keys.NodeID) (sessions, streams int) {
+	n.mu.Lock()
+	for _, l := range n.links {
+		if l.peer.Node == id {
+			sessions++
+		}
+	}
+	n.mu.Unlock()
+	return sessions, n.streams.count(id)
+}
+
+// Certificate returns the node's own certificate in use.
+func (n *Node) CertificateNotAfter() time.Time { return time.Unix(n.cert.Load().NotAfter, 0) }
+
+// AwaitView waits, at most for the given time, until the peers with a session have shown that they applied a change, and calls seen
+// for each. It returns who has.
+func (n *Node) AwaitView(ctx context.Context, c trust.Change, wait time.Duration, seen func(keys.NodeID)) map[keys.NodeID]bool {
+	late := time.NewTimer(wait)
+	defer late.Stop()
+	have := map[keys.NodeID]bool{}
+	for {
+		n.mu.Lock()
+		changed, missing := n.changed, 0
+		var now []keys.NodeID
+		for _, l := range n.links {
+			if !l.open() || have[l.peer.Node] {
+				continue
+			}
+			if l.showed(c, n.store.Current().Digest()) {
+				have[l.peer.Node] = true
+				now = append(now, l.peer.Node)
+			} else {
+				missing++
+			}
+		}
+		n.mu.Unlock()
+		for _, id := range now {
+			seen(id)
+		}
+		if missing == 0 {
+			return have
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return have
+		case <-ctx.Done():
+			return have
+		}
+	}
+}
+
+// showed reports whether the peer's vector, or the digest of its heartbeat, shows that it holds a change.
+func (l *link) showed(c trust.Change, digest [8]byte) bool {
+	if d := l.digest.Load(); d != nil && *d == digest {
+		return true
+	}
+	v := l.vec.Load()
+	if v == nil {
+		return false
+	}
+	for _, p := range v.Issuers {
+		if p.Issuer == c.Issuer {
+			return p.Seq >= c.Seq
+		}
+	}
+	return false
+}
