@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/keys"
@@ -18,8 +19,17 @@ func (s *Sync) follow(c *chain) {
 	}
 }
 
-// lacks reports whether a chain can grow to seq.
+// busy reports whether something of a chain is being fetched.
+func (s *Sync) busy(c *chain) bool {
+	_, ok := s.goals[c.id]
+	return ok || slices.ContainsFunc(s.wants, func(w *want) bool { return w.issuer == c.id })
+}
+
+// lacks reports whether a chain can grow to seq. A forked one is fetched by goals only: the peer may be on another branch.
 func (s *Sync) lacks(c *chain, seq uint64) bool {
+	if c.forked() {
+		return false
+	}
 	if c.cutoff != nil {
 		seq = min(seq, c.cutoff.Seq)
 	}
@@ -34,10 +44,14 @@ func (s *Sync) ask(mono time.Duration) (out []Frame) {
 			continue
 		}
 		for len(s.wants) < maxWants {
+			if !s.hub.tokens.take(mono, 0) || s.hub.tokens.level < wantSpan {
+				return out // asked on at the next Tick
+			}
 			g, ok := s.nextGoal(c)
-			if !ok || !s.hub.tokens.take(mono, float64(g.to-g.from+1)) {
+			if !ok {
 				break
 			}
+			s.hub.tokens.take(mono, float64(g.to-g.from+1))
 			s.wants = append(s.wants, &want{issuer: c.id, from: g.from, to: g.to, back: g.back, until: mono + wantTimeout})
 			s.hub.claims[c.id] = claim{by: s, until: mono + wantTimeout}
 			out = append(out, frameOf(KindWant, wantWire{Kind: KindWant, Issuer: c.id, From: g.from, To: g.to}))

@@ -122,7 +122,7 @@ func (s *Sync) Synced() bool {
 		return false
 	}
 	for _, p := range s.their.Issuers {
-		if c, ok := st.chain(p.Issuer); ok && s.lacks(c, p.Seq) {
+		if c, ok := st.chain(p.Issuer); ok && (s.lacks(c, p.Seq) || s.busy(c)) {
 			return false
 		}
 	}
@@ -147,10 +147,21 @@ func (s *Sync) Tick(mono time.Duration) []Frame {
 	}
 	s.wants = slices.DeleteFunc(s.wants, func(w *want) bool {
 		late := mono >= w.until
-		if late && s.hub.claims[w.issuer].by == s {
+		if !late {
+			return false
+		}
+		if s.hub.claims[w.issuer].by == s {
 			delete(s.hub.claims, w.issuer)
 		}
-		return late
+		// What is fetched beside the chain is not missed by it: it has to be asked for again.
+		if c, ok := s.log.Current().chain(w.issuer); ok && c.forked() && !w.back {
+			g, ok := s.goals[w.issuer]
+			if !ok {
+				g = goal{from: w.from, to: w.to}
+			}
+			s.goals[w.issuer] = goal{from: min(g.from, w.from), to: max(g.to, w.to)}
+		}
+		return true
 	})
 	var out []Frame
 	since := mono - s.vecAt
@@ -292,7 +303,7 @@ func (s *Sync) onVec(body []byte, mono time.Duration, r *Result) error {
 			key := keys.Sum(c.id[:], p.Hash[:])
 			if !s.once[key] {
 				s.remember(key)
-				s.goals[c.id] = goal{from: c.evidence.Seq, to: p.Seq}
+				s.goals[c.id] = goal{from: min(c.evidence.Seq, c.seq+1), to: p.Seq}
 			}
 		case held && c.cutoff == nil:
 			r.Send = append(r.Send, s.find(c, p.Seq, mono)...)

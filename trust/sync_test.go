@@ -20,6 +20,7 @@ type net struct {
 	loss  float64
 	twice float64
 	sent  int
+	got   int
 }
 
 type flight struct {
@@ -107,6 +108,7 @@ func (x *net) run(until time.Duration, reorder bool) {
 			f := x.queue[i]
 			x.queue = append(x.queue[:i], x.queue[i+1:]...)
 			s := x.nodes[f.to].links[f.from]
+			x.got++
 			r, err := s.Receive(f.f, x.mono, epoch0)
 			if err != nil {
 				x.t.Fatalf("honest frame of kind %d refused: %v", f.f.Kind, err)
@@ -274,6 +276,9 @@ func TestSyncForkBecomesEvidence(t *testing.T) {
 				}
 			}
 			wantLive(t, s, "n50", true)
+		}
+		if x.got > 6000 {
+			t.Fatalf("%d frames: something is fetched again and again", x.got)
 		}
 		// Then a root chooses the honest branch, and all of them are equal again.
 		end := honest.all[len(honest.all)-1]
