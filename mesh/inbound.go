@@ -150,7 +150,7 @@ func (n *Node) prepare(ctx context.Context, svc *service, who Caller, l *link, e
 	r := <-ready
 	cancel()
 	switch {
-	case aerr != nil:
+	case aerr != nil && n.cfg.Unrecorded != UnrecordedAllow:
 		if r.p != nil {
 			r.p.Abort()
 		}

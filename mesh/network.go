@@ -2,9 +2,12 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
+	"sync"
 
 	"github.com/sovereignmesh/meshkey/beacon"
 	"github.com/sovereignmesh/meshkey/internal/netmon"
@@ -36,8 +39,8 @@ var _ Packets = (*beacon.Sockets)(nil)
 
 // HostNetwork is the host's own network.
 type HostNetwork struct {
-	// Listen is where TCP connections are accepted; the zero value is port 0 on every address.
-	At netip.AddrPort
+	// At is where TCP connections are accepted, all on one port. An address that is not valid means every address.
+	At []netip.AddrPort
 	// Beacons says which UDP sockets to open.
 	Beacons beacon.Config
 	// Interfaces says which interfaces to use.
@@ -46,9 +49,20 @@ type HostNetwork struct {
 
 // NewHostNetwork checks that a loopback-only network is that in all its parts.
 func NewHostNetwork(h HostNetwork) (*HostNetwork, error) {
-	if h.Beacons.LoopbackOnly != (h.Interfaces.Loopback == netmon.OnlyLoopback) ||
-		h.Beacons.LoopbackOnly && !h.At.Addr().IsLoopback() {
-		return nil, fmt.Errorf("loopback only: the listener %s, the beacons and the interfaces must all be", h.At)
+	if len(h.At) == 0 {
+		return nil, errors.New("no address to listen on")
+	}
+	loop := h.Beacons.LoopbackOnly
+	if loop != (h.Interfaces.Loopback == netmon.OnlyLoopback) {
+		return nil, errors.New("loopback only: beacons and interfaces must agree")
+	}
+	for _, at := range h.At {
+		if at.Port() != h.At[0].Port() {
+			return nil, fmt.Errorf("listening on %s and %s: a node announces one port, so all its addresses must share it", h.At[0], at)
+		}
+		if loop && !at.Addr().IsLoopback() {
+			return nil, fmt.Errorf("loopback only: will not listen on %s", at)
+		}
 	}
 	return &h, nil
 }
@@ -57,12 +71,97 @@ func NewHostNetwork(h HostNetwork) (*HostNetwork, error) {
 func (h *HostNetwork) Listen(ctx context.Context) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAlive: -1}
 	lc.SetMultipathTCP(false)
-	addr := ":" + fmt.Sprint(h.At.Port())
-	if h.At.Addr().IsValid() && !h.At.Addr().IsUnspecified() {
-		addr = h.At.String()
+	var all []net.Listener
+	port := h.At[0].Port()
+	for _, at := range h.At {
+		addr := ":" + strconv.Itoa(int(port))
+		if at.Addr().IsValid() && !at.Addr().IsUnspecified() {
+			addr = netip.AddrPortFrom(at.Addr(), port).String()
+		}
+		ln, err := lc.Listen(ctx, "tcp", addr)
+		if err != nil {
+			for _, l := range all {
+				l.Close()
+			}
+			return nil, err
+		}
+		port = addrOf(ln.Addr()).Port() // port 0: the first address chooses for all
+		all = append(all, ln)
 	}
-	return lc.Listen(ctx, "tcp", addr)
+	if len(all) == 1 {
+		return all[0], nil
+	}
+	return newMultiListener(all), nil
 }
+
+// multiListener accepts on several addresses of one port.
+type multiListener struct {
+	all   []net.Listener
+	conns chan net.Conn
+	errs  chan error
+	done  chan struct{}
+	once  sync.Once
+	wg    sync.WaitGroup
+}
+
+func newMultiListener(all []net.Listener) *multiListener {
+	m := &multiListener{all: all, conns: make(chan net.Conn), errs: make(chan error, len(all)), done: make(chan struct{})}
+	for _, l := range all {
+		m.wg.Go(func() { m.pump(l) })
+	}
+	return m
+}
+
+func (m *multiListener) pump(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			select {
+			case m.errs <- err:
+			case <-m.done:
+				return
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue
+		}
+		select {
+		case m.conns <- c:
+		case <-m.done:
+			c.Close()
+			return
+		}
+	}
+}
+
+// Accept implements net.Listener.
+func (m *multiListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-m.conns:
+		return c, nil
+	case err := <-m.errs:
+		return nil, err
+	case <-m.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener and waits for its goroutines.
+func (m *multiListener) Close() error {
+	var err error
+	m.once.Do(func() {
+		close(m.done)
+		for _, l := range m.all {
+			err = errors.Join(err, l.Close())
+		}
+		m.wg.Wait()
+	})
+	return err
+}
+
+// Addr implements net.Listener.
+func (m *multiListener) Addr() net.Addr { return m.all[0].Addr() }
 
 // Dial implements [Network].
 func (h *HostNetwork) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {

@@ -44,9 +44,25 @@ type Config struct {
 	Peers       [][]byte         // peer records (beacon envelopes) to begin with; may be empty
 	Seeds       []string         // "host:port" of nodes to try; may be empty
 	Version     string           // of the program, told in heartbeats
+	Unrecorded  Unrecorded       // what to do while the audit log cannot be written
 	Health      func() Health    // what the host knows of itself; may be nil
 	Log         *slog.Logger     // diagnostics
 }
+
+// Unrecorded says what a node does while its audit log cannot be written. Removals work in every case.
+type Unrecorded uint8
+
+const (
+	// UnrecordedDrain takes no new streams and enrolments, and cuts running streams after unrecordedGrace.
+	UnrecordedDrain Unrecorded = iota
+	// UnrecordedStop takes no new streams and cuts the running ones at once.
+	UnrecordedStop
+	// UnrecordedAllow goes on; the log will hold a signed record of the gap.
+	UnrecordedAllow
+)
+
+// unrecordedGrace is how long running streams may go on unrecorded under UnrecordedDrain.
+const unrecordedGrace = 60 * time.Second
 
 // Health is the host's part of the health summary.
 type Health struct {

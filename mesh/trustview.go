@@ -111,6 +111,7 @@ func (n *Node) housekeeping(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			n.sweep()
+			n.drainUnrecorded()
 			n.replaceOldSessions()
 			n.tags.Sweep(time.Now())
 		case <-next.C:
@@ -128,6 +129,17 @@ func (n *Node) housekeeping(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+}
+
+// drainUnrecorded ends streams that run while nothing can be recorded, as the configuration wants.
+func (n *Node) drainUnrecorded() {
+	s := n.audit.Status()
+	if s.Degraded == nil || n.cfg.Unrecorded == UnrecordedAllow {
+		return
+	}
+	if n.cfg.Unrecorded == UnrecordedStop || time.Since(s.Since) >= unrecordedGrace {
+		n.streams.cutAll(func(*entry) bool { return true }, "the audit log cannot be written", session.CodeDegraded)
 	}
 }
 

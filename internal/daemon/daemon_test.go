@@ -49,7 +49,7 @@ func (h *host) start() {
 	go func() {
 		h.done <- daemon.Run(ctx, daemon.Options{
 			StateDir: h.dir, Socket: h.socket(), LoopbackOnly: true, BeaconPort: h.port,
-			Listen: netip.MustParseAddrPort("127.0.0.1:0"), Log: log, Ready: func() { close(ready) },
+			Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Log: log, Ready: func() { close(ready) },
 		})
 	}()
 	select {

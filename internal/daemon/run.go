@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,7 +34,7 @@ type Options struct {
 	Socket   string // required: path of the control socket
 	Version  control.Version
 
-	Listen       netip.AddrPort   // TCP; invalid: every address, DefaultPort
+	Listen       []netip.AddrPort // TCP, all on one port; empty: every address, DefaultPort
 	BeaconPort   uint16           // shared UDP port; 0: beacon.DefaultPort
 	LoopbackOnly bool             // open nothing beyond this machine
 	Ignore       []string         // interfaces not to use; nil: netmon.DefaultIgnore
@@ -41,6 +42,7 @@ type Options struct {
 	Endpoints    []netip.AddrPort // announced beside the host's own
 	Seeds        []string         // host:port to ask for a beacon
 	ReadGroup    *uint32          // gid whose members may read the control socket
+	Unrecorded   mesh.Unrecorded  // what to do while the audit log cannot be written
 
 	// Passphrase is asked if the key files are sealed to one.
 	Passphrase func() (string, error)
@@ -214,7 +216,7 @@ func (d *Daemon) openNode(m *member, unlock keys.Unlock) error {
 	cfg := mesh.Config{
 		Key: d.key, Certificate: d.cert, Secrets: secrets, Trust: d.store, Audit: d.audit, Network: network, State: d.dir.fs,
 		Epoch: epoch, AES: hasAES(), Issuer: d.enroll, Endpoints: d.opts.Endpoints, Peers: m.Peers, Seeds: d.opts.Seeds,
-		Version: d.opts.Version.Version, Health: d.hostHealth, Log: d.log,
+		Version: d.opts.Version.Version, Health: d.hostHealth, Log: d.log, Unrecorded: d.opts.Unrecorded,
 	}
 	rand.Read(cfg.Boot[:])
 	rand.Read(cfg.Seed[:])
@@ -225,18 +227,19 @@ func (d *Daemon) openNode(m *member, unlock keys.Unlock) error {
 // network is the host's network as the options want it.
 func (d *Daemon) network() mesh.HostNetwork {
 	h := mesh.HostNetwork{
-		At:         d.opts.Listen,
+		At:         slices.Clone(d.opts.Listen),
 		Beacons:    beacon.Config{Port: d.opts.BeaconPort, LoopbackOnly: d.opts.LoopbackOnly},
 		Interfaces: netmon.Config{Ignore: d.opts.Ignore, Include: d.opts.Include},
 	}
-	if !h.At.IsValid() {
-		h.At = netip.AddrPortFrom(netip.Addr{}, DefaultPort)
-	}
 	if d.opts.LoopbackOnly {
 		h.Interfaces.Loopback = netmon.OnlyLoopback
-		if !h.At.Addr().IsLoopback() {
-			h.At = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), h.At.Port())
+	}
+	if len(h.At) == 0 {
+		at := netip.AddrPortFrom(netip.Addr{}, DefaultPort)
+		if d.opts.LoopbackOnly {
+			at = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), DefaultPort)
 		}
+		h.At = []netip.AddrPort{at}
 	}
 	return h
 }

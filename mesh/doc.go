@@ -1,0 +1,44 @@
+// Package mesh runs a node: it composes handshake, session, beacon, trust and audit, and implements no protocol of its own.
+//
+// # Vocabulary
+//
+//   - core: the deterministic state machine of package [github.com/sovereignmesh/meshkey/mesh/core]. It decides.
+//   - shell: this package. It owns sockets, clocks and goroutines, feeds the core events and carries its effects out.
+//   - link: one control session as the shell holds it.
+//   - stream: one service connection, on a TCP connection of its own. [Conn] is what programs see.
+//
+// # Goroutines
+//
+// [Node.Run] starts all of them and returns after all have ended: one loop that owns the core; one that accepts TCP connections, and one for
+// each accepted connection, which becomes the link's reader or the stream's server; one writer per link; one per dial; the beacon
+// sockets' readers; the interface monitor; housekeeping. The core never waits for any of them: control records are queued, and a
+// peer that does not take its own is cut off.
+//
+// # The opening of a stream, on the destination
+//
+//	first byte 0x20 → tag → the session's own READY is full → the stream joins its peer's set
+//	→ decide, noting the sweep count → audit record durable, while the service prepares (dials its target)
+//	→ under the set's lock: still in the set, and no sweep since the decision; else decide again → ACCEPT → serve
+//
+// Sweeps run on every change of trust, at the next moment the passing of time changes an answer, and every five seconds. A sweep
+// first counts itself, then judges every stream of the sets. So a stream is either in a set when the sweep looks, or sees that a sweep came
+// and decides again: none slips between. No byte of the peer reaches a service before ACCEPT.
+//
+// # Streams and sessions
+//
+// A stream belongs to a peer's node id and boot id. It outlives its control session as long as a full session with the same node
+// and boot exists, or for 30 seconds without one. A revoked or expired peer, a withdrawn grant or service, and another boot id reset
+// it at once.
+//
+// # Enrolment
+//
+// [Join] is the newcomer's side. It authenticates the mesh by the invite before it sends anything of itself: the issuer proves the
+// invite's secret and the node key the invite names, and the trust log must lead from the mesh id to that node's membership. The
+// issuer's side is one transaction of internal/enroll.
+//
+// # Properties and non-properties
+//
+// Identity is only the key proven in the handshake; name and tags come from the log. Beacons and peer records are address hints: a
+// wrong one costs a failed dial. A peer's health, services and digest are its own word, and nothing is decided by them. The
+// package does not protect against the owner of the process, nor does it hide from a member that it is a member.
+package mesh
