@@ -128,9 +128,6 @@ func ParseInvite(s string) (*Invite, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: it begins with %q", ErrInvite, invitePrefix)
 	}
-	if rest != strings.ToLower(rest) {
-		return nil, fmt.Errorf("%w: upper case letters", ErrInvite)
-	}
 	b, err := inviteBase32.DecodeString(strings.ToUpper(rest))
 	if err != nil || len(b) <= inviteCheck {
 		return nil, fmt.Errorf("%w: damaged or incomplete; copy the whole line again", ErrInvite)
@@ -146,7 +143,7 @@ func ParseInvite(s string) (*Invite, error) {
 	if err != nil {
 		return nil, err
 	}
-	if v.Encode() != s { // unused bits of the last base32 character
+	if v.Encode() != s { // upper case, or unused bits of the last base32 character
 		return nil, fmt.Errorf("%w: %w", ErrInvite, wire.ErrNotCanonical)
 	}
 	return v, nil

@@ -9,7 +9,7 @@ const (
 	// MaxCSR is the longest encoded request envelope: every field at its widest, tags and name at their bounds.
 	MaxCSR = 562
 	// MaxInvite is the longest decoded invite without its checksum: every list at its bound and every field at its widest.
-	MaxInvite = 1035
+	MaxInvite = 1033
 	// MaxInviteHeads bounds the heads in an invite so that its text stays pasteable.
 	MaxInviteHeads = 8
 	// MaxEndpoints is the most addresses a beacon or an invite lists.

@@ -36,7 +36,7 @@ func CheckTag(s string) error {
 		ok := c >= 'a' && c <= 'z' || c >= '0' && c <= '9' ||
 			strings.IndexByte("-_.:", c) >= 0 && i > 0 && i < len(s)-1
 		if !ok {
-			return fmt.Errorf("%w: tag %q; use a-z, 0-9 and inner - _ . :", ErrName, s)
+			return fmt.Errorf("%w: tag %q; use a-z, 0-9, and -_.: inside", ErrName, s)
 		}
 	}
 	return nil

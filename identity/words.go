@@ -17,7 +17,7 @@ func words(h keys.Hash) [3]string {
 	return [3]string{wordList[h[0]], wordList[h[1]], wordList[h[2]]}
 }
 
-// wordList has one word for each byte, in alphabetical order: common nouns of 4 to 7 letters that differ in at least three letters
+// wordList has one word for each byte, in alphabetical order: common words of 4 to 7 letters that differ in at least three letters
 // from each other and in one of the first three, so that neither a slip of the pen nor a bad line turns one into another. Its order
 // is part of the protocol.
 var wordList = [256]string{
