@@ -133,3 +133,12 @@ func (d Denial) text() string {
 	}
 	return s
 }
+
+// Codes returns the table, in order.
+func Codes() []Code {
+	var out []Code
+	for _, k := range codes {
+		out = append(out, k.code)
+	}
+	return out
+}

@@ -206,6 +206,7 @@ type ConnectEvent struct {
 	Event    string `json:"event"` // listening | open | close | refused | failed
 	Listen   string `json:"listen,omitempty"`
 	Target   string `json:"target,omitempty"`
+	HTTP     bool   `json:"http,omitempty"` // the service speaks HTTP
 	From     string `json:"from,omitempty"`
 	BytesIn  int64  `json:"bytes_in,omitempty"`  // from the mesh
 	BytesOut int64  `json:"bytes_out,omitempty"` // to the mesh

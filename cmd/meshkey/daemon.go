@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/internal/config"
+)
+
+type daemonOptions struct {
+	Secret   secretSource
+	LogLevel string
+	// ExitWith is an inherited descriptor; the daemon stops when it reaches its end. -1 for none.
+	ExitWith int
+}
+
+func newDaemon(c *cli) *cobra.Command {
+	o := daemonOptions{}
+	cmd := &cobra.Command{
+		Use:   "daemon",
+		Short: "Run the daemon in the foreground",
+		Example: `  meshkey daemon
+  meshkey daemon --state ./node2 --log-level debug
+  systemctl enable --now meshkey`,
+		Long: `Reads meshkey.toml; a missing file is all defaults. Stops in order on SIGTERM and SIGINT. The log goes to stderr.`,
+		Args: none(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runDaemon(cmd.Context(), c, o) },
+	}
+	f := cmd.Flags()
+	secretFlags(f, &o.Secret)
+	f.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error, in place of the file's `level`")
+	f.IntVar(&o.ExitWith, "exit-with-fd", -1, "stop when this inherited descriptor reaches its end")
+	f.Lookup("exit-with-fd").Hidden = true
+	return cmd
+}
+
+func runDaemon(ctx context.Context, c *cli, o daemonOptions) error {
+	p, err := c.paths()
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Load(p.Config)
+	if err != nil {
+		return control.Errorf(control.Usage, "correct the file, or give another with --config", "%w", err)
+	}
+	if o.LogLevel != "" {
+		// Checked by the same rules as the file's key.
+		one, err := config.Parse("--log-level", []byte("[log]\nlevel = "+strconv.Quote(o.LogLevel)+"\n"))
+		if err != nil {
+			return control.Errorf(control.Usage, "", "%w", err)
+		}
+		cfg.Log.Level = one.Log.Level
+	}
+	group, err := lookupGroup(cfg)
+	if err != nil {
+		return err
+	}
+	if dir := filepath.Dir(p.Socket); dir != p.State {
+		if err := socketDir(dir); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if o.ExitWith >= 0 {
+		pipe := os.NewFile(uintptr(o.ExitWith), "exit-with-fd")
+		if pipe == nil {
+			return control.Errorf(control.Usage, "", "descriptor %d is not open", o.ExitWith)
+		}
+		defer pipe.Close()
+		go func() {
+			io.Copy(io.Discard, pipe)
+			cancel()
+		}()
+	}
+	log := c.logger(cfg)
+	err = c.system.Run(ctx, runRequest{
+		StateDir: p.State, Socket: p.Socket, Config: cfg, ReadGroup: group, Version: *c.version(), Log: log,
+		Passphrase: func() ([]byte, error) { return c.passphrase(o.Secret, "the passphrase of this machine's keys", false) },
+		Ready: func() {
+			log.Info("ready", "socket", p.Socket, "state", p.State)
+			if err := notifySystemd(c.getenv("NOTIFY_SOCKET"), "READY=1"); err != nil {
+				log.Warn("systemd was not told", "err", err)
+			}
+		},
+	})
+	if errors.Is(err, context.Canceled) {
+		return nil // asked to stop, and stopped
+	}
+	return err
+}
+
+// logger writes to stderr, with the configuration's level and format.
+func (c *cli) logger(cfg *config.Config) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: cfg.LogLevel()}
+	if cfg.LogJSON() {
+		return slog.New(slog.NewJSONHandler(c.err, opts))
+	}
+	return slog.New(slog.NewTextHandler(c.err, opts))
+}
+
+// lookupGroup finds the gid of the reading group.
+func lookupGroup(cfg *config.Config) (*uint32, error) {
+	name, gid, known := cfg.ReadGroup()
+	if name == "" {
+		return nil, nil
+	}
+	if known {
+		return &gid, nil
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return nil, control.Errorf(control.Usage, "correct control.read_group, or: groupadd "+name, "%w", err)
+	}
+	n, err := strconv.ParseUint(g.Gid, 10, 32)
+	if err != nil {
+		return nil, control.Errorf(control.Usage, "", "the group %s has no number", name)
+	}
+	gid = uint32(n)
+	return &gid, nil
+}
+
+// socketDir makes the socket's directory if its parent is there, as for /run/meshkey after a boot. It is open to others because a
+// reading group must get through; what lies in it is not.
+func socketDir(dir string) error {
+	err := os.Mkdir(dir, 0o755)
+	if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+		return nil // a missing parent: the socket's own error says more
+	}
+	return control.Errorf(control.Failed, "choose another place with --socket, or run it as root", "the control socket's directory: %w", err)
+}

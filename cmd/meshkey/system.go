@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/config"
+)
+
+// system is what the verbs need that is not behind the control socket. wire.go connects it to internal/daemon. Errors are
+// *control.Error where another exit code than 1 is right: Unverified for what does not verify, InUse for a state directory in use,
+// NotFound for a state directory without a membership, Waiting for an enrolment that waits for approval.
+type system struct {
+	Init   func(ctx context.Context, o initRequest) (*initDocument, error)
+	Enroll func(ctx context.Context, o enrollRequest) (*enrollDocument, error)
+	Run    func(ctx context.Context, o runRequest) error
+	Verify func(ctx context.Context, stateDir string) (*control.AuditReport, error)
+}
+
+// initRequest founds a mesh.
+type initRequest struct {
+	StateDir         string
+	Mesh             string
+	Name             string
+	Tags             []string
+	RootPassphrase   []byte
+	DaemonPassphrase []byte // empty: the daemon's own keys are sealed to an identity file, so that it starts unattended
+}
+
+// initDocument is the founded mesh.
+type initDocument struct {
+	control.Envelope
+	Mesh     control.MeshInfo `json:"mesh"`
+	Node     control.NodeRef  `json:"node"`
+	NodeText string           `json:"node_short"` // three groups, to compare by eye
+	RootFile string           `json:"root_file"`
+	NotAfter time.Time        `json:"not_after"`
+	StateDir string           `json:"state_dir"`
+}
+
+func (*initDocument) SchemaName() string { return "meshkey.init/1" }
+
+// offer is what a newcomer has authenticated before it joins.
+type offer struct {
+	Mesh   control.MeshInfo
+	Issuer control.NodeRef
+	Name   string // this machine's name in the mesh
+	Tags   []string
+	Words  [3]string
+}
+
+// enrollRequest joins a mesh. Confirm is asked once, before anything of this machine but its key is sent.
+type enrollRequest struct {
+	StateDir         string
+	Invite           *identity.Invite
+	Confirm          func(offer) bool
+	DaemonPassphrase []byte
+}
+
+// enrollDocument is the membership.
+type enrollDocument struct {
+	control.Envelope
+	Mesh     control.MeshInfo `json:"mesh"`
+	Node     control.NodeRef  `json:"node"`
+	NodeText string           `json:"node_short"`
+	Tags     []string         `json:"tags,omitempty"`
+	Issuer   string           `json:"issuer"`
+	Words    [3]string        `json:"words"`
+	Members  int              `json:"members"`
+	NotAfter time.Time        `json:"not_after"`
+	StateDir string           `json:"state_dir"`
+}
+
+func (*enrollDocument) SchemaName() string { return "meshkey.enroll/1" }
+
+// runRequest runs the daemon until ctx ends or a client stops it.
+type runRequest struct {
+	StateDir   string
+	Socket     string
+	Config     *config.Config
+	ReadGroup  *uint32 // resolved from the configuration
+	Version    control.Version
+	Passphrase func() ([]byte, error) // asked for if the node's keys are sealed to one
+	Log        *slog.Logger
+	Ready      func() // called once, when the daemon serves
+}
