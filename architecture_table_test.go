@@ -48,6 +48,7 @@ var layers = map[string]layer{
 	"control/controltest": {4, []string{"control", "identity", "internal/forward", "keys"}, "a backend that lives in memory, for the tests of control and of the command"},
 
 	"internal/daemon": {5, lower, "the one place where everything meets"},
+	"internal/demo":   {5, []string{"control"}, "it drives real daemons as a user does, through control and the command"},
 	"internal/sim":    {5, lower, "runs whole nodes"},
 	"console":         {5, []string{"control", "identity", "keys"}, "a client of control like any other"},
 	"e2e":             {5, lower, "runs the real binary"},
