@@ -90,6 +90,32 @@ func TestClaimIsAtomic(t *testing.T) {
 	}
 }
 
+// A tag that was valid at the look-up and expired while record 0 was on its way is not claimed.
+func TestClaimChecksAgain(t *testing.T) {
+	tb := newTable(t)
+	tag := tb.x.StreamTag(keys.RoleDialer, 0)
+	f, ok := tb.tags.lookup(tag, tb.now)
+	if !ok {
+		t.Fatal("unknown")
+	}
+	tb.tags.Unregister(tb.ring, DuplicateGrace, tb.now)
+	if tb.tags.claim(tag, f, tb.now.Add(DuplicateGrace)) {
+		t.Fatal("claimed after its time")
+	}
+}
+
+// A stream that is reset before its S1 went out says nothing: record 0 is S1's.
+func TestResetBeforeS1(t *testing.T) {
+	c1, c2 := tcpPair(t)
+	e := newEnds(keys.SuiteAES)
+	tk, err := e.dialer.take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	newStream(c1, e.dialer, 0, tk.counter, tk.out, tk.in, true).Reset(CodeRevoked)
+	silent(t, c2)
+}
+
 // Every byte of S1 matters, and a record 0 that does not open uses nothing up: the owner's S1 still works.
 func TestTamperS1(t *testing.T) {
 	for _, suite := range suites {

@@ -340,8 +340,10 @@ func TestStates(t *testing.T) {
 		if s.MayOpen() || s.Local() != Closed {
 			t.Fatal("streams after the end")
 		}
-		if err := s.Received(root, 1); !errors.Is(err, ErrProtocol) {
-			t.Fatal("records after the end")
+		for _, b := range []Body{root, ready(Draining)} {
+			if err := s.Received(b, 1); !errors.Is(err, ErrProtocol) {
+				t.Fatal("records after the end")
+			}
 		}
 	})
 	t.Run("kinds", func(t *testing.T) {

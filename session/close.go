@@ -149,6 +149,7 @@ func (s *Stream) sayResetLocked(code Code) {
 	}
 	s.eof = true // nothing follows
 	s.pushNowLocked(b, size)
+	s.dropUnsentLocked() // what did not go out now never will
 }
 
 // cutError is a stream this side has reset.

@@ -200,12 +200,30 @@ func (r *Keyring) erase() {
 	}
 }
 
-// end notes that the session is over. See [Tags.Unregister].
+// end notes that the session is over, and closes what is parked. See [Tags.Unregister].
 func (r *Keyring) end() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.ended = true
 	for s := range r.streams {
 		s.orphan.Store(true)
 	}
+	parked := make([]*Parked, 0, len(r.parked))
+	for p := range r.parked {
+		parked = append(parked, p)
+	}
+	r.mu.Unlock()
+	for _, p := range parked {
+		p.Close()
+	}
+}
+
+// members returns the streams that hold the ring now.
+func (r *Keyring) members() []*Stream {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]*Stream, 0, len(r.streams))
+	for s := range r.streams {
+		all = append(all, s)
+	}
+	return all
 }

@@ -185,6 +185,17 @@ func TestParkedAcrossRekey(t *testing.T) {
 	}
 }
 
+// The end of a session closes what is parked on it, at either end.
+func TestParkedEndsWithSession(t *testing.T) {
+	e := newEnds(keys.SuiteAES)
+	opener, _ := e.parkPair(t, false)
+	_, other := e.parkPair(t, true)
+	e.dialerTags.Unregister(e.dialer, DuplicateGrace, time.Now())
+	e.acceptorTags.Unregister(e.acceptor, DuplicateGrace, time.Now())
+	<-opener.Done()
+	<-other.Done()
+}
+
 // A request sent on a parked connection just before a rekey goes through: both sides catch up.
 func TestParkedOpenMeetsRekey(t *testing.T) {
 	e := newEnds(keys.SuiteAES)

@@ -301,3 +301,32 @@ func TestKeyLimitOfReceiver(t *testing.T) {
 		t.Fatalf("told %d %x", kind, body)
 	}
 }
+
+// A stream lives at most 24 h without its session, however little it moves.
+func TestOrphanLife(t *testing.T) {
+	c1, c2 := tcpPair(t)
+	e := newEnds(keys.SuiteAES)
+	opened, accepted := e.connect(t, c1, c2)
+	now := time.Now()
+	for _, grace := range []time.Duration{DuplicateGrace, 0} { // the second changes nothing
+		e.dialerTags.Unregister(e.dialer, grace, now)
+		e.acceptorTags.Unregister(e.acceptor, grace, now)
+	}
+	for _, age := range []time.Duration{time.Minute, OrphanLife - 1} {
+		e.dialerTags.Sweep(now.Add(age))
+		expect(t, opened, accepted, "still")
+	}
+	e.dialerTags.Sweep(now.Add(OrphanLife))
+	<-opened.Done()
+	if len(e.dialerTags.orphans) != 0 {
+		t.Fatal("still watched")
+	}
+	if _, err := accepted.Read(make([]byte, 1)); err == nil {
+		t.Fatal("ended cleanly")
+	}
+	accepted.Close()
+	e.acceptorTags.Sweep(now.Add(RetireGrace))
+	if len(e.acceptorTags.orphans) != 0 {
+		t.Fatal("a ring without streams is still watched")
+	}
+}

@@ -159,11 +159,15 @@ func (s *Stream) unlockRead() {
 func (s *Stream) unlockWrite() {
 	s.writeMu.Unlock()
 	if s.released.Load() && s.writeMu.TryLock() {
-		if s.unsent != nil {
-			putBuffer(s.unsent)
-			s.unsent = nil
-		}
+		s.dropUnsentLocked()
 		s.writeMu.Unlock()
+	}
+}
+
+func (s *Stream) dropUnsentLocked() {
+	if s.unsent != nil {
+		putBuffer(s.unsent)
+		s.unsent = nil
 	}
 }
 

@@ -170,8 +170,7 @@ func (s *Stream) flushLocked() error {
 	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	putBuffer(s.unsent)
-	s.unsent = nil
+	s.dropUnsentLocked()
 	if err != nil {
 		return s.writeFailedLocked(err)
 	}
