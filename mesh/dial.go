@@ -88,6 +88,8 @@ var (
 	ErrNameConflict = errors.New("the name is held by two members; use the node id")
 	// ErrPinChanged: the name meant another node when it was first used.
 	ErrPinChanged = errors.New("the name belongs to another node than at its first use")
+	// ErrNotAdmitted: the peer proved itself and does not admit this node.
+	ErrNotAdmitted = errors.New("the peer does not admit this node")
 	// ErrUnreachable: no session with the peer could be made in time.
 	ErrUnreachable = errors.New("the peer cannot be reached")
 )
@@ -257,10 +259,14 @@ func (n *Node) streamAddresses(l *link) []netip.AddrPort {
 // waitLink returns a full session with the peer, asking for one if there is none.
 func (n *Node) waitLink(ctx context.Context, id keys.NodeID) (*link, error) {
 	asked := false
+	began := time.Now()
 	for {
-		l, changed := n.fullLink(id)
+		l, changed, refused := n.fullLink(id, began)
 		if l != nil {
 			return l, nil
+		}
+		if refused != 0 {
+			return nil, fmt.Errorf("%w: %s", ErrNotAdmitted, refused)
 		}
 		if !asked {
 			n.post(core.Want{Peer: id})
@@ -276,8 +282,9 @@ func (n *Node) waitLink(ctx context.Context, id keys.NodeID) (*link, error) {
 	}
 }
 
-// fullLink returns the newest full session with a peer, or a channel that closes at the next change of any session's state.
-func (n *Node) fullLink(id keys.NodeID) (*link, <-chan struct{}) {
+// fullLink returns the newest full session with a peer, or a channel that closes at the next change of any session's state, and the
+// code with which the peer has ended an attempt since the given time.
+func (n *Node) fullLink(id keys.NodeID, since time.Time) (*link, <-chan struct{}, session.Code) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var best *link
@@ -286,5 +293,9 @@ func (n *Node) fullLink(id keys.NodeID) (*link, <-chan struct{}) {
 			best = l
 		}
 	}
-	return best, n.changed
+	var refused session.Code
+	if r, ok := n.refusals[id]; ok && !r.at.Before(since) {
+		refused = r.code
+	}
+	return best, n.changed, refused
 }

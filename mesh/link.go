@@ -209,6 +209,13 @@ func (n *Node) endLink(l *link, code session.Code, err error) {
 	if l.wasFull.Load() {
 		decrement(n.fullAddrs, l.remote.Addr().WithZone(""))
 	}
+	switch code {
+	case session.CodeNotAdmitted, session.CodeRevoked, session.CodeExpired:
+		if _, ok := n.refusals[l.peer.Node]; ok || len(n.refusals) < maxEndpointPeers {
+			n.refusals[l.peer.Node] = refusal{code: code, at: time.Now()}
+		}
+		n.wakeLocked()
+	}
 	if l.code == 0 {
 		l.code = code
 	}

@@ -129,8 +129,15 @@ type Node struct {
 	presence   map[keys.NodeID]presence           //
 	dialErrs   map[keys.NodeID]string             // why the last dial failed
 	records    map[keys.NodeID][]byte             // newest beacon envelopes heard
+	refusals   map[keys.NodeID]refusal            // how peers ended sessions that never were full
 	changed    chan struct{}                      // closed and replaced when a session's state changes
 	interfaces []interfaceView                    //
+}
+
+// refusal is a peer's proven no.
+type refusal struct {
+	code session.Code
+	at   time.Time
 }
 
 // presence is what the core said last of a peer.
@@ -170,7 +177,7 @@ func New(cfg Config) (*Node, error) {
 		streams: newStreamSet(), events: make(chan core.Event, eventQueue), ready: make(chan struct{}),
 		services: map[string]*service{}, links: map[core.SessionID]*link{}, dials: map[core.DialID]context.CancelFunc{},
 		knownAddrs: map[netip.Addr]int{}, fullAddrs: map[netip.Addr]int{}, endpoints: map[keys.NodeID][]netip.AddrPort{},
-		presence: map[keys.NodeID]presence{}, dialErrs: map[keys.NodeID]string{}, records: map[keys.NodeID][]byte{},
+		presence: map[keys.NodeID]presence{}, dialErrs: map[keys.NodeID]string{}, records: map[keys.NodeID][]byte{}, refusals: map[keys.NodeID]refusal{},
 		changed: make(chan struct{}), trustKick: make(chan struct{}, 1), svcKick: make(chan struct{}, 1),
 	}
 	n.cert.Store(cfg.Certificate)

@@ -278,6 +278,8 @@ func (d *Daemon) dialError(target string, err error) error {
 		return control.Errorf(control.NotFound, "meshkey peers", "%w", err)
 	case errors.Is(err, mesh.ErrPinChanged):
 		return control.Errorf(control.Unverified, "", "%w", err)
+	case errors.Is(err, mesh.ErrNotAdmitted):
+		return control.Errorf(control.Denied, "ask an admin; look here with: meshkey status", "%s: %w", target, err)
 	case errors.Is(err, identity.ErrName):
 		return control.Errorf(control.Usage, "", "%w", err)
 	case errors.Is(err, mesh.ErrUnreachable), errors.Is(err, context.DeadlineExceeded):

@@ -100,11 +100,15 @@ func (c *Core) sortAddresses(p *peer) {
 	})
 }
 
-// dropHints forgets addresses that only a beacon told, when no beacon repeats them.
-func (c *Core) dropHints(p *peer) {
+// dropHints forgets addresses that only a beacon told, when no beacon repeats them. It reports whether some are left.
+func (c *Core) dropHints(p *peer) (left bool) {
 	p.addrs = slices.DeleteFunc(p.addrs, func(a *address) bool {
-		return a.src == sourceBeacon && !a.seed && !a.busy && c.now.Mono-a.seen >= HintLife
+		hint := a.src == sourceBeacon && !a.seed
+		old := hint && !a.busy && c.now.Mono-a.seen >= HintLife
+		left = left || hint && !old
+		return old
 	})
+	return left
 }
 
 // failed counts a failed dial and sets the address's back-off: U(0.5, 1) · min(cap, 1 s · 2ⁿ). The cap grows with the peer's

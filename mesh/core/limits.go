@@ -97,6 +97,8 @@ const (
 	floodWindow = 10 * time.Second
 	// sweepEvery is the longest time between two looks at every session's standing.
 	sweepEvery = 5 * time.Second
+	// showEvery bounds the heartbeats that show a change of the trust log.
+	showEvery = 100 * time.Millisecond
 	// minSweep keeps a sweep that is due at once from repeating within one second of the log's clock.
 	minSweep = 100 * time.Millisecond
 	// invalidPause is how long a peer that sent what no honest node sends is not dialled.

@@ -53,7 +53,6 @@ func (c *Core) heard(id SessionID) *sess {
 	}
 	s.lastRecv = c.now.Mono
 	s.peer.lastTraffic = c.now.Mono
-	s.peer.probes = 0
 	s.suspect = false
 	c.faulty = false
 	if s.full() {

@@ -42,7 +42,8 @@ type peer struct {
 	heardOn     []hearing
 	interval    time.Duration  // as its beacons say
 	probeAt     netip.AddrPort // where its unicast beacon socket is
-	probes      int            // sent in this silence
+	countedFrom time.Duration  // the beginning of the silence that is counted
+	probes      int            // sent in it
 	lookT       *timer
 
 	// its newest beacon
@@ -107,7 +108,9 @@ type sess struct {
 	limitT *timer
 	vecT   *timer
 	pullT  *timer
-	asked  []*question // pings that wait for an answer
+	showT  *timer
+	shown  time.Duration // when the view was last shown without being asked
+	asked  []*question   // pings that wait for an answer
 
 	sync      *trust.Sync
 	theirs    [8]byte // the digest the peer told last

@@ -62,6 +62,9 @@ func (c *Core) beaconIn(ev BeaconIn) {
 	for _, at := range ev.Endpoints {
 		c.addAddress(p, at, src)
 	}
+	if !p.lookT.pending() {
+		c.lookAt(p, HintLife) // what is no presence is a hint, and hints end
+	}
 	if p.working() != nil {
 		for _, s := range p.sessions {
 			if !ev.Told {
@@ -83,7 +86,7 @@ func (c *Core) heardBeacon(p *peer, ev BeaconIn) {
 	if p.presence < Stale {
 		p.resetBackoff() // it is back
 	}
-	p.lastBeacon, p.interval, p.probes = c.now.Mono, ev.Interval, 0
+	p.lastBeacon, p.interval = c.now.Mono, ev.Interval
 	p.hear(ev.Interface, c.now.Mono)
 	if p.presence < Stale {
 		c.setPresence(p, Stale, "beacon heard")
@@ -143,7 +146,7 @@ func (c *Core) silentSince(p *peer) time.Duration {
 
 // look probes a peer that falls silent, prunes it when probes do not help, and forgets hints that nothing repeats.
 func (c *Core) look(p *peer) {
-	c.dropHints(p)
+	hints := c.dropHints(p)
 	if p.presence >= Stale {
 		c.lookAtSilence(p)
 		return
@@ -157,8 +160,8 @@ func (c *Core) look(p *peer) {
 		c.setPresence(p, Offline, "no sign of life")
 	}
 	switch {
-	case p.enrolled: // stays listed, and costs no timer until it is heard again
-	case len(p.sessions) == 0 && p.dialing == 0:
+	case p.enrolled && !hints: // stays listed, and costs no timer until it is heard again
+	case !p.enrolled && len(p.sessions) == 0 && p.dialing == 0:
 		c.forget(p)
 	default:
 		c.lookAt(p, HintLife)
@@ -170,6 +173,9 @@ func (c *Core) lookAtSilence(p *peer) {
 	silent, unit := c.now.Mono-since, time.Duration(1)
 	if len(p.sessions) == 0 {
 		unit = stretch(p.interval)
+	}
+	if since != p.countedFrom {
+		p.countedFrom, p.probes = since, 0
 	}
 	next := since - c.now.Mono // to which the limit is added
 	switch {

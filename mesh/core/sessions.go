@@ -162,7 +162,7 @@ func (c *Core) drop(s *sess, code session.Code) {
 	gone := func(o *sess) bool { return o == s }
 	c.live = slices.DeleteFunc(c.live, gone)
 	p.sessions = slices.DeleteFunc(p.sessions, gone)
-	for _, t := range []*timer{s.hbT, s.lifeT, s.limitT, s.vecT, s.pullT} {
+	for _, t := range []*timer{s.hbT, s.lifeT, s.limitT, s.vecT, s.pullT, s.showT} {
 		t.stop()
 	}
 	for _, q := range s.asked {

@@ -155,6 +155,9 @@ func (c *Core) spread(from *sess, changes []trust.Change) {
 			}
 		}
 	}
+	for _, s := range c.live {
+		c.showView(s)
+	}
 	var source keys.NodeID
 	if from != nil {
 		source = from.peer.id
@@ -164,6 +167,19 @@ func (c *Core) spread(from *sess, changes []trust.Change) {
 	}
 	c.judgeNamed(changes)
 	c.lookAtViews()
+}
+
+// showView tells a peer at once, by the digest of a heartbeat, that this node holds a change: whoever made it waits to know. A flood of
+// changes is shown once per showEvery.
+func (c *Core) showView(s *sess) {
+	if s.sync == nil || s.showT.pending() {
+		return
+	}
+	wait := max(0, s.shown+showEvery-c.now.Mono)
+	s.showT = c.after(wait, func() {
+		s.shown = c.now.Mono
+		c.beat(s, 0, 0)
+	})
 }
 
 // describe names a change for people and the audit log.
