@@ -251,19 +251,27 @@ func (c *Client) Shutdown(ctx context.Context) error {
 func (c *Client) WaitReady(ctx context.Context, d time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
+	var absent error
 	for {
 		left := time.Until(deadlineOf(ctx))
 		if left > MaxWait {
 			left = MaxWait
 		}
 		_, err := get[Empty](ctx, c, pathReady, values("wait_ms", strconv.FormatInt(max(left.Milliseconds(), 0), 10)))
-		if e := AsError(err); e == nil || e.Code != NotRunning {
+		switch e := AsError(err); {
+		case e == nil:
+			return nil
+		case e.Code == NotRunning:
+			absent = err
+		case absent != nil && errors.Is(err, context.DeadlineExceeded):
+			return absent // "no daemon answers" tells more than "no answer in time"
+		default:
 			return err
 		}
 		select {
 		case <-time.After(readyPoll):
 		case <-ctx.Done():
-			return err // "no daemon answers" tells more than "no answer in time"
+			return absent
 		}
 	}
 }

@@ -3,6 +3,8 @@ package controltest
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/internal/forward"
+	"github.com/sovereignmesh/meshkey/keys"
 )
 
 // Fake is every part of a control.Backend. Answers begin as those of a small home lab; Fail makes methods fail.
@@ -25,6 +28,8 @@ type Fake struct {
 	Port uint16
 	// NotReady keeps Ready waiting.
 	NotReady bool
+	// Warnings are those of Status.
+	Warnings []control.Warning
 	// Torn makes streams abort after their first bytes.
 	Torn bool
 
@@ -58,15 +63,17 @@ func (f *Fake) call(name string, by control.Caller, req any) error {
 	return f.Fail[name]
 }
 
-// IDs of the fake mesh, in the compact form's length but of no key: clients must not look inside.
+// The members of the fake mesh.
 var (
-	GPU1   = control.NodeRef{Name: "gpu1", ID: id("GPU1")}
-	NAS    = control.NodeRef{Name: "nas", ID: id("NASN")}
-	Laptop = control.NodeRef{Name: "laptop", ID: id("LAPT")}
+	GPU1   = control.NodeRef{Name: "gpu1", ID: id("gpu1")}
+	NAS    = control.NodeRef{Name: "nas", ID: id("nas")}
+	Laptop = control.NodeRef{Name: "laptop", ID: id("laptop")}
 )
 
-func id(s string) string {
-	return fmt.Sprintf("%s-AAAA-0.BBBB-CCCC-1.DDDD-EEEE-2.FFFF-GGGG-3.HHHH-JJJJ-4.KKKK-MMMM-5.NNNN-PPPP-6", s)
+// id is the same key for the same name every time.
+func id(name string) string {
+	seed := sha256.Sum256([]byte(name))
+	return keys.NodeID(ed25519.NewKeyFromSeed(seed[:]).Public().(ed25519.PublicKey)).Compact()
 }
 
 // Began is the moment all times of the fake count from.
@@ -82,7 +89,7 @@ func (f *Fake) Status(context.Context) (*control.Status, error) {
 		Started: Began, UptimeMS: (76 * time.Hour).Milliseconds(), Listen: []string{"192.168.1.20:7477"},
 		Trust: control.TrustInfo{RootVersion: 1, Members: 3, Grants: 3, AgeMS: &age},
 		Peers: f.peers(), Offering: offering(), Reachable: reachable(),
-		Audit: control.AuditInfo{Entries: 18204, State: "ok", Unwitnessed: true, RefusedDay: 1},
+		Audit: control.AuditInfo{Entries: 18204, State: "ok", Unwitnessed: true, RefusedDay: 1}, Warnings: f.Warnings,
 	}
 	return s, nil
 }
