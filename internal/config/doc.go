@@ -11,8 +11,8 @@
 //	listen            = ["[::]:7477"]   TCP, IP literals with port; more than one only on different addresses
 //	beacon_port       = 7477            UDP, shared by all daemons of a segment
 //	loopback_only     = false           open nothing beyond loopback; listen then defaults to 127.0.0.1:7477
-//	interfaces        = []              patterns (*, ?) of the interfaces to use; empty for all
-//	ignore_interfaces = []              patterns of interfaces not to use, besides container bridges and tunnels
+//	ignore_interfaces = […]             patterns (*, ?) of interfaces not to use; by default those of containers and tunnels
+//	interfaces        = []              patterns of interfaces to use all the same; with ignore_interfaces = ["*"]: only these
 //	[mesh]
 //	seeds             = []              "host:port" of members across routers
 //	endpoints         = []              "IP:port" announced besides our own addresses, such as a forwarded port
