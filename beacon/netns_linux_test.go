@@ -16,19 +16,50 @@ import (
 //	     ├── lan ──┤
 //	 c ──┘         └── …
 
-// listenOn opens the usual daemon's sockets on a host and runs them, with the interfaces as they are now.
-func listenOn(t *testing.T, h *netns.Host) *station {
+// family is what a host's interfaces must have before the test goes on: carrier, and an address of these kinds.
+type family struct{ v4, v6 bool }
+
+var (
+	v4   = family{v4: true}
+	v6   = family{v6: true}
+	both = family{true, true}
+)
+
+// listenOn waits for the host's interfaces, opens the usual daemon's sockets on it and runs them.
+func listenOn(t *testing.T, h *netns.Host, f family) *station {
 	t.Helper()
 	if err := netns.Guard("0.0.0.0"); err != nil {
 		t.Fatal(err)
 	}
+	interfaces := ready(t, h, f)
 	var s *Sockets
 	var err error
 	h.Do(func() { s, err = Listen(Config{}) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startSockets(t, s, interfacesOf(t, h))
+	return startSockets(t, s, interfaces)
+}
+
+// ready waits until every link of the host has its carrier and its addresses, which the kernel gives it some time after the
+// command that asked for them.
+func ready(t *testing.T, h *netns.Host, f family) netmon.Snapshot {
+	t.Helper()
+	links := strings.Count(h.Run("ip", "-o", "link"), ": eth")
+	deadline := time.Now().Add(patience)
+	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
+		s := interfacesOf(t, h)
+		done := len(s) == links
+		for _, i := range s {
+			done = done && (!f.v4 || len(i.V4) > 0) && (!f.v6 || i.LinkLocal.IsValid())
+		}
+		if done {
+			return s
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %d links, usable %+v", h.Name, links, s)
+		}
+	}
 }
 
 func interfacesOf(t *testing.T, h *netns.Host) netmon.Snapshot {
@@ -48,6 +79,28 @@ func (s *station) broadcast(text string) {
 	if err := s.Broadcast([]byte(text)); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// tell broadcasts until the other hears it, and returns what it heard: a switch may drop what comes in the moment a port goes up, which is
+// why daemons send bursts.
+func (s *station) tell(text string, other *station) got {
+	s.t.Helper()
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) {
+		s.broadcast(text)
+		for again := time.After(300 * time.Millisecond); again != nil; {
+			select {
+			case p := <-other.packets:
+				if string(p.data) == text {
+					return p
+				}
+			case <-again:
+				again = nil
+			}
+		}
+	}
+	s.t.Fatalf("%q never arrived", text)
+	return got{}
 }
 
 func index(t *testing.T, h *netns.Host, name string) int {
@@ -72,17 +125,15 @@ func TestNamespaceIPv4Only(t *testing.T) {
 	}
 	lan.Attach(a, "10.9.0.1/24")
 	lan.Attach(b, "10.9.0.2/24")
-	sa, sb, sc := listenOn(t, a), listenOn(t, b), listenOn(t, b)
-	sa.broadcast("from a")
+	sa, sb, sc := listenOn(t, a, v4), listenOn(t, b, v4), listenOn(t, b, v4)
 	want := netip.AddrPortFrom(netip.MustParseAddr("10.9.0.1"), sa.Port())
 	for _, s := range []*station{sb, sc} { // two daemons of one host share the port
-		if p := s.wants("from a"); p.From != want || p.Interface != index(t, b, "eth0") || p.Unicast {
+		if p := sa.tell("from a", s); p.From != want || p.Interface != index(t, b, "eth0") || p.Unicast {
 			t.Errorf("heard as %+v", p.Packet)
 		}
 	}
-	sb.broadcast("from b")
-	sc.wants("from b") // from the same host, by way of its own interface
-	p := sa.wants("from b")
+	sb.tell("from b", sc) // from the same host, by way of its own interface
+	p := sb.tell("from b", sa)
 	if err := sa.Unicast(p.From, []byte("probe")); err != nil {
 		t.Fatal(err)
 	}
@@ -98,11 +149,8 @@ func TestNamespaceIPv6Only(t *testing.T) {
 	a, b := n.Host("a"), n.Host("b")
 	lan.Attach(a)
 	lb := lan.Attach(b)
-	a.WaitDAD()
-	b.WaitDAD()
-	sa, sb := listenOn(t, a), listenOn(t, b)
-	sa.broadcast("from a")
-	p := sb.wants("from a")
+	sa, sb := listenOn(t, a, v6), listenOn(t, b, v6)
+	p := sa.tell("from a", sb)
 	if !p.From.Addr().IsLinkLocalUnicast() || p.From.Port() != sa.Port() || p.Interface != index(t, b, "eth0") || p.Unicast {
 		t.Errorf("heard as %+v", p.Packet)
 	}
@@ -118,14 +166,11 @@ func TestNamespaceIPv6Only(t *testing.T) {
 	lb.Down()
 	sb.Update(interfacesOf(t, b))
 	lb.Up()
-	b.WaitDAD()
-	sb.Update(interfacesOf(t, b))
-	sa.broadcast("again")
-	sb.wants("again")
+	sb.Update(ready(t, b, v6))
+	sa.tell("again", sb)
 	// And by the clock, without a change.
 	sb.rejoin()
-	sa.broadcast("once more")
-	sb.wants("once more")
+	sa.tell("once more", sb)
 	if f := sb.Faults(); len(f) != 0 {
 		t.Errorf("faults %v", f)
 	}
@@ -139,8 +184,7 @@ func TestNamespaceJoinsPerInterface(t *testing.T) {
 	a := n.Host("a")
 	one.Attach(a)
 	two.Attach(a)
-	a.WaitDAD()
-	s := listenOn(t, a)
+	s := listenOn(t, a, v6)
 	member := func() (out []string) {
 		for _, line := range strings.Split(a.Run("cat", "/proc/net/igmp6"), "\n") {
 			if w := strings.Fields(line); len(w) > 2 && w[2] == "ff020000000000000000000000006d6b" {
@@ -168,20 +212,17 @@ func TestNamespaceTwoInterfaces(t *testing.T) {
 	two.Attach(a, "10.9.2.1/24")
 	one.Attach(b, "10.9.1.2/24")
 	two.Attach(c, "10.9.2.2/24")
-	sa, sb, sc := listenOn(t, a), listenOn(t, b), listenOn(t, c)
-	sa.broadcast("from a")
-	if p := sb.wants("from a"); p.From.Addr().String() != "10.9.1.1" {
+	sa, sb, sc := listenOn(t, a, v4), listenOn(t, b, v4), listenOn(t, c, v4)
+	if p := sa.tell("from a", sb); p.From.Addr().String() != "10.9.1.1" {
 		t.Errorf("b heard it from %v", p.From)
 	}
-	if p := sc.wants("from a"); p.From.Addr().String() != "10.9.2.1" {
+	if p := sa.tell("from a", sc); p.From.Addr().String() != "10.9.2.1" {
 		t.Errorf("c heard it from %v", p.From)
 	}
-	sb.broadcast("from b")
-	sc.broadcast("from c")
-	if p := sa.wants("from b"); p.Interface != index(t, a, "eth0") {
+	if p := sb.tell("from b", sa); p.Interface != index(t, a, "eth0") {
 		t.Errorf("b is heard on interface %d", p.Interface)
 	}
-	if p := sa.wants("from c"); p.Interface != index(t, a, "eth1") {
+	if p := sc.tell("from c", sa); p.Interface != index(t, a, "eth1") {
 		t.Errorf("c is heard on interface %d", p.Interface)
 	}
 	// One that refuses every send is named; the other goes on.
@@ -192,8 +233,7 @@ func TestNamespaceTwoInterfaces(t *testing.T) {
 	}
 	sc.wants("on one leg")
 	a.Run("nft", "delete", "table", "ip", "f")
-	sa.broadcast("healed")
-	sb.wants("healed")
+	sa.tell("healed", sb)
 	for _, f := range sa.Faults() {
 		if f.Op == opSend4 {
 			t.Errorf("fault %v", f)
@@ -210,14 +250,12 @@ func TestNamespaceLimitedBroadcast(t *testing.T) {
 	lan.Attach(a, "10.9.0.1/32")
 	lan.Attach(b, "10.9.0.2/24")
 	lan.Attach(c, "10.9.0.3/24")
-	sa, sb, sc := listenOn(t, a), listenOn(t, b), listenOn(t, c)
-	sa.broadcast("from a")
-	if p := sb.wants("from a"); p.From.Addr().String() != "10.9.0.1" {
+	sa, sb, sc := listenOn(t, a, v4), listenOn(t, b, v4), listenOn(t, c, v4)
+	if p := sa.tell("from a", sb); p.From.Addr().String() != "10.9.0.1" {
 		t.Errorf("heard from %v", p.From)
 	}
 	c.NFT("table ip f { chain out { type filter hook output priority 0; ip daddr 10.9.0.255 drop; }; }")
-	sc.broadcast("from c")
-	if p := sb.wants("from c"); p.From.Addr().String() != "10.9.0.3" {
+	if p := sc.tell("from c", sb); p.From.Addr().String() != "10.9.0.3" {
 		t.Errorf("heard from %v", p.From)
 	}
 }
@@ -230,9 +268,8 @@ func TestNamespaceLateInterface(t *testing.T) {
 	lan := n.Bridge("lan")
 	a, b := n.Host("a"), n.Host("b")
 	lan.Attach(b, "10.9.0.2/24")
-	b.WaitDAD()
-	sb := listenOn(t, b)
-	sa := listenOn(t, a)
+	sb := listenOn(t, b, both)
+	sa := listenOn(t, a, family{})
 
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -250,11 +287,16 @@ func TestNamespaceLateInterface(t *testing.T) {
 	}
 	lan.Attach(a, "10.9.0.1/24")
 	began := time.Now()
+	again := time.NewTicker(300 * time.Millisecond)
+	defer again.Stop()
+	deadline := time.After(patience)
 	for v4, v6 := false, false; !v4 || !v6; {
 		select {
+		case <-again.C:
+			sa.Broadcast([]byte("late"))
 		case s := <-changes:
 			sa.Update(s)
-			sa.broadcast("late")
+			sa.Broadcast([]byte("late"))
 		case p := <-sb.packets:
 			if is4 := p.From.Addr().Is4(); is4 && !v4 {
 				v4 = true
@@ -263,7 +305,7 @@ func TestNamespaceLateInterface(t *testing.T) {
 				v6 = true
 				t.Logf("heard by IPv6 %v after link-up", time.Since(began))
 			}
-		case <-time.After(patience):
+		case <-deadline:
 			t.Fatalf("heard by IPv4: %v, by IPv6: %v", v4, v6)
 		}
 	}
@@ -281,10 +323,8 @@ func TestNamespaceBeaconsAndProbe(t *testing.T) {
 	a, b := n.Host("a"), n.Host("b")
 	lan.Attach(a, "10.9.0.1/24")
 	lan.Attach(b, "10.9.0.2/24")
-	a.WaitDAD()
-	b.WaitDAD()
 	capture := b.Capture("eth0", "udp")
-	sa, sb := listenOn(t, a), listenOn(t, b)
+	sa, sb := listenOn(t, a, both), listenOn(t, b, both)
 	ra, rb := newRig(t), newRig(t)
 	ra.Receiver.cfg.Self = signer(2).NodeID()
 	an := func(n uint64) *Announcer {
@@ -307,8 +347,7 @@ func TestNamespaceBeaconsAndProbe(t *testing.T) {
 		return d
 	}
 	d := announce(ab, b, sb, 0)
-	sb.broadcast(string(d))
-	p := sa.wants(string(d))
+	p := sb.tell(string(d), sa)
 	p.Data = p.data
 	h, err := ra.Receive(p.Packet, now)
 	if err != nil || !h.Known || h.ReplyTo().Port() != sb.Port() {

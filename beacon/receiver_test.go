@@ -30,6 +30,17 @@ func TestHonestBeaconIsHeard(t *testing.T) {
 	}
 }
 
+// The receiver reads into one buffer; what it hands out is the caller's.
+func TestHeardEnvelopeIsTheCallers(t *testing.T) {
+	r := newRig(t)
+	h := r.wantHeard(r.beaconOf(1, 1), addr(1))
+	kept := bytes.Clone(h.Envelope)
+	r.wantHeard(r.beaconOf(2, 1), addr(2))
+	if !bytes.Equal(h.Envelope, kept) {
+		t.Error("the next beacon overwrote it")
+	}
+}
+
 func TestCheckSize(t *testing.T) {
 	r := newRig(t)
 	good := r.beaconOf(1, 1)

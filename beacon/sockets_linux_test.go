@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// udpSockets lists the local addresses of all UDP sockets this process has open, as the kernel tells them.
+// udpSockets lists the local addresses of all UDP sockets this process has open, as the kernel tells them. The network is that of this
+// thread: the first one, which /proc/self means, may have been left on a host of a namespace test.
 func udpSockets(t *testing.T) []netip.AddrPort {
 	t.Helper()
 	mine := make(map[string]bool)
@@ -28,7 +29,7 @@ func udpSockets(t *testing.T) []netip.AddrPort {
 		}
 	}
 	var out []netip.AddrPort
-	for _, name := range []string{"/proc/self/net/udp", "/proc/self/net/udp6"} {
+	for _, name := range []string{"/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"} {
 		f, err := os.Open(name)
 		if err != nil {
 			t.Fatal(err)

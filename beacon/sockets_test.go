@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -313,6 +314,31 @@ func TestCloseAndRun(t *testing.T) {
 		go s.Close()
 		if err := <-done; !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Run: %v", err)
+		}
+	})
+	t.Run("close waits for the handler", func(t *testing.T) {
+		s := listen()
+		s.Update(loopback(t))
+		began, end := make(chan struct{}), make(chan struct{})
+		var ended atomic.Bool
+		go s.Run(context.Background(), func(Packet) {
+			close(began)
+			<-end
+			ended.Store(true)
+		})
+		if err := s.Unicast(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), s.Port()), []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		<-began
+		closed := make(chan bool)
+		go func() {
+			s.Close()
+			closed <- ended.Load()
+		}()
+		<-s.closed // Close has begun, and must not return before the handler has
+		close(end)
+		if !<-closed {
+			t.Error("closed while the handler ran")
 		}
 	})
 	t.Run("run twice", func(t *testing.T) {

@@ -130,16 +130,34 @@ func TestNamespaceIgnoresContainerInterfaces(t *testing.T) {
 		{"link", "add", "veth1", "type", "veth", "peer", "name", "veth2"},
 		{"addr", "add", "172.18.0.1/16", "dev", "veth1"},
 		{"link", "set", "veth1", "up"},
-		{"link", "set", "veth2", "up"},
+		{"link", "set", "veth2", "master", "docker0", "up"},
 	} {
 		h.Run("ip", args...)
 	}
-	h.WaitDAD()
-	var s Snapshot
-	var err error
-	h.Do(func() { s, err = List(Config{}) })
-	if err != nil || len(s) != 1 || s[0].Name != "eth0" {
-		t.Errorf("got %+v %v", s, err)
+	everything := func(s Snapshot) bool { return len(s) == 3 }
+	wait(t, h, Config{Ignore: []string{}}, everything)
+	if s := wait(t, h, Config{}, func(s Snapshot) bool { return true }); len(s) != 1 || s[0].Name != "eth0" {
+		t.Errorf("got %+v", s)
+	}
+}
+
+// wait lists until f is satisfied: the kernel gives a link its carrier some time after the command that took it up.
+func wait(t *testing.T, h *netns.Host, c Config, f func(Snapshot) bool) Snapshot {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
+		var s Snapshot
+		var err error
+		h.Do(func() { s, err = List(c) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f(s) {
+			return s
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("only %+v", s)
+		}
 	}
 }
 
