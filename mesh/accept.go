@@ -13,9 +13,6 @@ import (
 	"github.com/sovereignmesh/meshkey/session"
 )
 
-// acceptPause is the wait after a failed accept: out of descriptors, which passes.
-const acceptPause = 20 * time.Millisecond
-
 // acceptLoop takes TCP connections under the budget, before anything is allocated for them.
 func (n *Node) acceptLoop(ctx context.Context, ln net.Listener) error {
 	for {

@@ -62,19 +62,30 @@ func (n *Node) setMute(index int, mute bool) string {
 
 // noteEndpoints remembers where a peer whose beacon was heard here accepts connections.
 func (n *Node) noteEndpoints(id keys.NodeID, eps []netip.AddrPort, skew bool, record []byte) {
+	if !n.isMember(id) {
+		return
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p := n.presence[id]
 	p.seen, p.skew = time.Now(), skew
-	if _, ok := n.records[id]; ok || len(n.records) < maxEndpointPeers {
-		n.records[id] = record
-	}
 	n.presence[id] = p
+	n.records[id] = record
 	n.setEndpointsLocked(id, eps)
+}
+
+// isMember reports whether the log names the node. Whoever holds the group secret can announce any number of other ids, and what is
+// remembered of a node is bounded by there being an entry for it.
+func (n *Node) isMember(id keys.NodeID) bool {
+	_, ok := n.State().Member(id)
+	return ok
 }
 
 // noteRecord remembers the same from a peer record, unless the peer itself was heard more recently here.
 func (n *Node) noteRecord(id keys.NodeID, eps []netip.AddrPort) {
+	if !n.isMember(id) {
+		return
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if time.Since(n.presence[id].seen) < core.HintLife {
@@ -88,9 +99,6 @@ func (n *Node) setEndpointsLocked(id keys.NodeID, eps []netip.AddrPort) {
 	if slices.Equal(old, eps) {
 		return
 	}
-	if _, ok := n.endpoints[id]; !ok && len(n.endpoints) >= maxEndpointPeers {
-		return
-	}
 	for _, ap := range old {
 		decrement(n.knownAddrs, ap.Addr().WithZone(""))
 	}
@@ -100,16 +108,13 @@ func (n *Node) setEndpointsLocked(id keys.NodeID, eps []netip.AddrPort) {
 	n.endpoints[id] = slices.Clone(eps)
 }
 
-// maxEndpointPeers bounds the peers whose endpoints are remembered.
-const maxEndpointPeers = 16384
-
 // noteDial remembers why the last dial of a peer failed, for people.
 func (n *Node) noteDial(id keys.NodeID, at netip.AddrPort, err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if _, ok := n.dialErrs[id]; !ok && len(n.dialErrs) >= maxEndpointPeers {
+	if !n.isMember(id) {
 		return
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.dialErrs[id] = at.String() + ": " + err.Error()
 }
 
@@ -140,12 +145,6 @@ func (n *Node) tellPeers() {
 		}
 	}
 }
-
-const (
-	// seedFast and seedSlow are how often a seed is asked: quickly while the node knows nobody, rarely after that.
-	seedFast = 5 * time.Second
-	seedSlow = 60 * time.Second
-)
 
 // trySeeds asks configured addresses for their beacon. A seed is "host:port", where port is the shared beacon port of that host; what
 // answers says, signed, who it is and where it accepts connections. So seeds cross routers and need no node id.
@@ -197,9 +196,6 @@ func (n *Node) askSeed(ctx context.Context, seed string) {
 		}
 	}
 }
-
-// maxSeedAddresses bounds the addresses one seed's name may stand for.
-const maxSeedAddresses = 8
 
 // sessions returns the number of full sessions.
 func (n *Node) sessions() int {

@@ -15,9 +15,6 @@ import (
 	"github.com/sovereignmesh/meshkey/session"
 )
 
-// connectTimeout bounds a TCP connect.
-const connectTimeout = 5 * time.Second
-
 // startDial carries out one dial of the core.
 func (n *Node) startDial(ctx context.Context, d core.Dial) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -160,9 +157,6 @@ func (n *Node) Dial(ctx context.Context, target string) (*Conn, error) {
 	}
 	return n.DialTarget(ctx, t)
 }
-
-// dialAttempts is how often a stream that was not answered is tried on another session or connection.
-const dialAttempts = 3
 
 // DialTarget is Dial for a resolved target.
 func (n *Node) DialTarget(ctx context.Context, t Target) (*Conn, error) {

@@ -144,10 +144,16 @@ func (n *Node) datagram(p beacon.Packet) {
 func (n *Node) sessionState(e core.SessionState) {
 	n.mu.Lock()
 	l := n.links[e.ID]
+	n.mu.Unlock()
 	if l == nil {
-		n.mu.Unlock()
 		return
 	}
+	l.life.Lock()
+	defer l.life.Unlock()
+	if l.over {
+		return
+	}
+	n.mu.Lock()
 	l.state.Store(uint32(e.State))
 	register := e.Local == session.Full && l.registered.CompareAndSwap(false, true)
 	first := e.State == session.Full && l.wasFull.CompareAndSwap(false, true)
@@ -164,8 +170,7 @@ func (n *Node) sessionState(e core.SessionState) {
 		return
 	}
 	n.streams.sessionFull(l.peer.Node, l.peer.Binding.Boot)
-	n.sendServices(l)
-	n.wantGroupSecret(l)
+	n.greet = append(n.greet, l)
 	reason := ""
 	if e.Unsynced {
 		reason = "unsynced: no other node's view was seen since the start"
@@ -197,6 +202,9 @@ func (n *Node) closeSession(e core.CloseSession) {
 	n.mu.Unlock()
 	if l == nil {
 		return
+	}
+	if e.Code == session.CodeDuplicate {
+		l.duplicate.Store(true)
 	}
 	l.state.Store(uint32(session.Closed))
 	n.log.Debug("session closed", "peer", n.nameOf(l.peer.Node), "code", e.Code, "why", e.Why)
@@ -241,11 +249,13 @@ func (n *Node) trustChanged(e core.TrustChanged) {
 }
 
 func (n *Node) peerChanged(e core.PeerChanged) {
-	n.mu.Lock()
-	p := n.presence[e.Peer]
-	p.is, p.since = e.Presence, time.Now()
-	n.presence[e.Peer] = p
-	n.mu.Unlock()
+	if n.isMember(e.Peer) {
+		n.mu.Lock()
+		p := n.presence[e.Peer]
+		p.is, p.since = e.Presence, time.Now()
+		n.presence[e.Peer] = p
+		n.mu.Unlock()
+	}
 	if e.Presence == core.Pruned {
 		n.auditLater(audit.Event{
 			Code: audit.PeerPrune, Target: e.Peer.Compact(), Reason: e.Why, Duration: e.Silent, Count: 0,

@@ -19,13 +19,6 @@ import (
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
-const (
-	// enrolTime bounds a whole enrolment at the issuer.
-	enrolTime = 30 * time.Second
-	// maxGrantedPeers is how many peer records a newcomer is given.
-	maxGrantedPeers = 24
-)
-
 // invitePSK is the handshake's question whether an invite deserves an answer.
 func (n *Node) invitePSK(id identity.InviteID) (keys.PSK, bool) {
 	if n.cfg.Issuer == nil {
@@ -166,9 +159,6 @@ func (n *Node) entriesFrom(last uint64) []trust.Frame {
 	}
 	return out
 }
-
-// tailEntries is how many of its newest entries an issuer sends with an answer: its own enrolment and what came at the same time.
-const tailEntries = 16
 
 // peerRecords are this node's own record and those of the peers it heard lately.
 func (n *Node) peerRecords() [][]byte {

@@ -30,9 +30,6 @@ type Event struct {
 	Text    string
 }
 
-// eventBuffer bounds what a slow subscriber has waiting; older events are dropped and Missed tells how many.
-const eventBuffer = 256
-
 // Subscription is a stream of events.
 type Subscription struct {
 	C <-chan Event

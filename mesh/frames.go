@@ -2,9 +2,8 @@ package mesh
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net/netip"
-	"sort"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/beacon"
@@ -14,10 +13,18 @@ import (
 )
 
 // shellFrame handles the control bodies that are not the core's: peer records, services, the group secret, stream coordination.
-// They count only on a session that is full; the core has judged already whether the peer may send them at all.
-func (n *Node) shellFrame(_ context.Context, l *link, b session.Body) error {
-	if !l.open() && session.State(l.state.Load()) != session.Draining {
+// They count only on a session that is full. The peer may send them right behind the READY that makes it so, which the core may
+// not have seen yet: then the reader waits until it has.
+func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
+	if !ofShell(b) {
 		return nil
+	}
+	if !l.usable() {
+		n.passBarrier(ctx)
+		if !l.usable() {
+			n.count("control.too-early")
+			return nil
+		}
 	}
 	switch b := b.(type) {
 	case session.Object:
@@ -39,17 +46,58 @@ func (n *Node) shellFrame(_ context.Context, l *link, b session.Body) error {
 			return n.tags.Skip(l.ring, b.N, time.Now())
 		}
 	case session.Group:
-		g, err := keys.GroupSecretFromBytes(b.Generation, b.Secret[:])
-		if err != nil {
-			return err
-		}
-		if err := n.secrets.Add(n.State(), g); err != nil {
-			return fmt.Errorf("group secret: %w", err)
-		}
+		return n.groupSecret(b)
 	case session.Unknown:
 		n.count("control.unknown-kind")
 	}
 	return nil
+}
+
+// ofShell names the bodies that shellFrame handles.
+func ofShell(b session.Body) bool {
+	switch b := b.(type) {
+	case session.Object:
+		return b.K == session.KindPeer
+	case session.Number:
+		return b.K == session.KindGroupGet || b.K == session.KindSkip
+	case session.Services, session.Group, session.Unknown:
+		return true
+	}
+	return false
+}
+
+// passBarrier returns when the core has seen every event posted before.
+func (n *Node) passBarrier(ctx context.Context) {
+	b := barrier{passed: make(chan struct{})}
+	n.post(b)
+	select {
+	case <-b.passed:
+	case <-ctx.Done():
+	case <-n.ctx.Done():
+	}
+}
+
+// groupSecret takes a secret a peer sent. One of another generation than the log's newest was asked for before the log moved on, or
+// not at all; one that the log does not commit to is a lie, and ends the session.
+func (n *Node) groupSecret(b session.Group) error {
+	g, err := keys.GroupSecretFromBytes(b.Generation, b.Secret[:])
+	if err != nil {
+		return err
+	}
+	switch err := n.secrets.Add(n.State(), g); {
+	case err == nil:
+		return nil
+	case errors.Is(err, errGeneration):
+		n.count("group-secret.other-generation")
+		return nil
+	case errors.Is(err, errCommitment):
+		n.count("group-secret.wrong")
+		return err
+	default:
+		// Not the peer's fault: it is asked for again later.
+		n.log.Error("a new group secret cannot be kept", "err", err)
+		return nil
+	}
 }
 
 // peerRecord takes another node's signed beacon, told by a peer: an address hint, never presence.
@@ -185,7 +233,8 @@ func (n *Node) sendServices(l *link) {
 	st, now := n.State(), n.trustNow()
 	n.svcMu.Lock()
 	body := session.Services{Seq: n.svcSeq + 1}
-	for name, s := range n.services {
+	for _, name := range sortedKeys(n.services) {
+		s := n.services[name]
 		if len(body.List) < maxServicesTold && st.Decide(l.peer.Node, n.self, name, now).Allowed {
 			state := session.ServiceUp
 			if !s.state.Up {
@@ -197,9 +246,5 @@ func (n *Node) sendServices(l *link) {
 		}
 	}
 	n.svcMu.Unlock()
-	sort.Slice(body.List, func(i, j int) bool { return body.List[i].Name < body.List[j].Name })
 	n.queueBody(l.id, body)
 }
-
-// maxServicesTold is the longest list of services told to one peer.
-const maxServicesTold = 256

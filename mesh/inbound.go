@@ -12,17 +12,6 @@ import (
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
-const (
-	// maxStreamsPeer is the most streams of one peer, both ways together.
-	maxStreamsPeer = 4096
-	// prepareTimeout bounds the dial of a service's target.
-	prepareTimeout = 4 * time.Second
-	// openWait is how long a stream waits for the peer's READY on the control session.
-	openWait = 2 * time.Second
-	// maxDecisions bounds how often a decision starts over because the trust state moved under it.
-	maxDecisions = 8
-)
-
 // acceptStream serves one stream connection, in the one order that lets no stream slip past a revocation:
 //
 //	tag → session full → the stream joins the peer's set → decide, noting the sweep count → audit durable while the target is
@@ -57,16 +46,34 @@ func (n *Node) acceptStream(ctx context.Context, conn net.Conn, src netip.AddrPo
 	e := &entry{
 		peer: l.peer.Node, boot: l.peer.Binding.Boot, session: l.id, inbound: true, service: in.Request().Service,
 	}
-	if !n.awaitOpen(ctx, l) || !n.streams.join(e, func(session.Code) { reset(conn) }) {
+	switch ok, ended := n.awaitOpen(ctx, l); {
+	case ended:
+		// Said to nobody: the opener tries another session, as if the tag had been forgotten already.
+		in.Reset(session.CodeNormal)
+		n.count("stream.session-ended")
+		return
+	case !ok:
 		in.Refuse(session.CodeNotAdmitted, 0)
 		n.count("stream.session-not-full")
 		return
 	}
+	if !n.streams.join(e, func(session.Code) { reset(conn) }) {
+		in.Reset(session.CodeNormal)
+		n.count("stream.session-ended")
+		return
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			n.streams.cutEntry(e, "panic", session.CodeAborted)
+			panic(v)
+		}
+	}()
 	n.serveStream(ctx, in, l, e)
 }
 
-// awaitOpen waits for a session to be full. The peer's first stream may overtake its own READY, which is on another connection.
-func (n *Node) awaitOpen(ctx context.Context, l *link) bool {
+// awaitOpen waits for a session to be full. The peer's first stream may overtake its own READY, which is on another connection. A
+// session that lost as a duplicate still counts: its tags stay valid for a while, and the stream joins the peer, not the session.
+func (n *Node) awaitOpen(ctx context.Context, l *link) (ok, ended bool) {
 	late := time.NewTimer(openWait)
 	defer late.Stop()
 	for {
@@ -74,19 +81,18 @@ func (n *Node) awaitOpen(ctx context.Context, l *link) bool {
 		changed := n.changed
 		n.mu.Unlock()
 		switch {
-		case l.open():
-			return true
-		case session.State(l.state.Load()) > session.Full:
-			return session.State(l.state.Load()) == session.Draining
+		case l.usable():
+			return true, false
+		case session.State(l.state.Load()) == session.Closed:
+			dup := l.duplicate.Load() && l.wasFull.Load()
+			return dup, !dup
 		}
 		select {
 		case <-changed:
-		case <-l.done:
-			return false
 		case <-late.C:
-			return false
+			return false, false
 		case <-ctx.Done():
-			return false
+			return false, true
 		}
 	}
 }
@@ -122,6 +128,7 @@ func (n *Node) serveStream(ctx context.Context, in *session.Incoming, l *link, e
 			return
 		case !good:
 			prep.Abort()
+			n.auditStreamEnd(e, who, "trust changed meanwhile; decided again", 0, time.Now(), 0, 0)
 			continue
 		}
 		n.run(ctx, in, l, e, prep, who, svc)
@@ -140,8 +147,15 @@ func (n *Node) prepare(ctx context.Context, svc *service, who Caller, l *link, e
 	}
 	ready := make(chan result, 1)
 	n.wg.Go(func() {
-		p, err := svc.handler.Prepare(pctx, who)
-		ready <- result{p, err}
+		var r result
+		defer func() {
+			if v := recover(); v != nil {
+				n.panicked("preparing "+svc.name, v)
+				r = result{nil, errors.New("the service failed")}
+			}
+			ready <- r
+		}()
+		r.p, r.err = svc.handler.Prepare(pctx, who)
 	})
 	idx, aerr := n.audit.Append(audit.Event{
 		Time: time.Now(), Code: audit.StreamOpen, Actor: e.peer.Compact(), Target: e.service, Verdict: audit.Allowed,
@@ -187,11 +201,13 @@ func (n *Node) run(ctx context.Context, in *session.Incoming, l *link, e *entry,
 	n.svcMu.Lock()
 	svc.streams++
 	n.svcMu.Unlock()
+	defer func() {
+		n.svcMu.Lock()
+		svc.streams--
+		n.svcMu.Unlock()
+	}()
 	prep.Serve(ctx, c)
 	c.Close()
-	n.svcMu.Lock()
-	svc.streams--
-	n.svcMu.Unlock()
 }
 
 // refuseStream records a denial and answers it. "No such service" and "not granted" are one code: a caller that may not use a

@@ -19,13 +19,6 @@ import (
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
-const (
-	// linkQueue bounds control records waiting for a peer that takes them slowly; a peer that lets it fill is cut off.
-	linkQueue = 512
-	// linkUrgent is the part of the queue kept for revocations.
-	linkUrgent = 64
-)
-
 // link is one control session as the shell sees it: a reader, a writer and a queue. What it means is the core's business.
 type link struct {
 	// immutable
@@ -58,6 +51,13 @@ type link struct {
 	// guarded by Node.mu
 	code session.Code
 	why  string
+
+	// life makes becoming full and ending exclude each other: neither tags nor the count of full sessions outlive the link.
+	life sync.Mutex
+	over bool // guarded by life
+
+	// duplicate: the session lost against another one with the same peer. Streams that were on their way over it are still taken.
+	duplicate atomic.Bool
 }
 
 type outFrame struct {
@@ -72,6 +72,9 @@ func sessionName(id core.SessionID) string { return "s-" + strconv.FormatUint(ui
 
 // open reports whether streams may open over the link now.
 func (l *link) open() bool { return session.State(l.state.Load()) == session.Full }
+
+// usable reports whether both sides have said full, and the session has not ended.
+func (l *link) usable() bool { return l.open() || session.State(l.state.Load()) == session.Draining }
 
 // runSession runs an admitted session until it ends. It owns the connection.
 func (n *Node) runSession(ctx context.Context, conn net.Conn, res *handshake.Result, dial core.DialID, seq uint64, remote netip.AddrPort) {
@@ -90,14 +93,16 @@ func (n *Node) runSession(ctx context.Context, conn net.Conn, res *handshake.Res
 		ID: l.id, Dial: dial, Peer: res.Peer.Node, Role: res.Role, Boot: res.Peer.Binding.Boot, ConnSeq: seq,
 		Remote: remote, Certificate: res.Peer.Certificate, RootVersion: res.Peer.RootVersion,
 	})
+	stop := context.AfterFunc(n.ctx, l.ctl.Reset)
+	defer stop()
 	n.wg.Go(func() { n.writeLink(l) })
 	code, err := n.readLink(ctx, l)
-	l.end(code, err)
+	l.end()
 	n.endLink(l, code, err)
 }
 
 // end stops the writer and closes the connection, once.
-func (l *link) end(code session.Code, err error) {
+func (l *link) end() {
 	l.once.Do(func() { close(l.done) })
 	l.ctl.Reset()
 }
@@ -204,6 +209,8 @@ func (n *Node) heartbeatIn(l *link, h *session.Heartbeat) {
 
 // endLink forgets a link after its reader has returned.
 func (n *Node) endLink(l *link, code session.Code, err error) {
+	l.life.Lock()
+	l.over = true
 	n.mu.Lock()
 	delete(n.links, l.id)
 	if l.wasFull.Load() {
@@ -223,16 +230,19 @@ func (n *Node) endLink(l *link, code session.Code, err error) {
 		l.why = err.Error()
 	}
 	why, ended := l.why, l.code
-	n.mu.Unlock()
 	l.state.Store(uint32(session.Closed))
+	n.wakeLocked()
+	n.mu.Unlock()
 	grace := time.Duration(0)
 	if ended == session.CodeDuplicate {
 		grace = session.DuplicateGrace
+		l.duplicate.Store(true)
 	}
 	n.tags.Unregister(l.ring, grace, time.Now())
 	if l.wasFull.Load() {
 		n.streams.sessionLost(l.peer.Node, l.peer.Binding.Boot)
 	}
+	l.life.Unlock() // before the event: the loop may be waiting for it
 	n.post(core.SessionDown{ID: l.id, Code: code})
 	n.auditSessionClose(l, ended, why)
 }

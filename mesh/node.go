@@ -61,9 +61,6 @@ const (
 	UnrecordedAllow
 )
 
-// unrecordedGrace is how long running streams may go on unrecorded under UnrecordedDrain.
-const unrecordedGrace = 60 * time.Second
-
 // Health is the host's part of the health summary.
 type Health struct {
 	Load     uint64 // one-minute load average × 100
@@ -94,8 +91,11 @@ type Node struct {
 	events    chan core.Event
 	ready     chan struct{}
 
+	// ends when everything of the node must end; made by New, so that the API may be called before Run
+	ctx context.Context
+	cut context.CancelFunc
+
 	// set by Run before anything else runs
-	ctx     context.Context
 	packets Packets
 	port    uint16
 
@@ -115,6 +115,7 @@ type Node struct {
 	// owned by the loop
 	core  *core.Core
 	timer *time.Timer
+	greet []*link // sessions that became full in this step
 
 	svcMu    sync.Mutex
 	services map[string]*service // guarded by svcMu
@@ -156,9 +157,6 @@ type interfaceView struct {
 	mute  bool
 }
 
-// eventQueue bounds events waiting for the core. Readers that fill it wait: their peers feel TCP's back-pressure.
-const eventQueue = 1024
-
 // New checks the configuration and makes a node that has not started.
 func New(cfg Config) (*Node, error) {
 	switch {
@@ -180,6 +178,7 @@ func New(cfg Config) (*Node, error) {
 		presence: map[keys.NodeID]presence{}, dialErrs: map[keys.NodeID]string{}, records: map[keys.NodeID][]byte{}, refusals: map[keys.NodeID]refusal{},
 		changed: make(chan struct{}), trustKick: make(chan struct{}, 1), svcKick: make(chan struct{}, 1),
 	}
+	n.ctx, n.cut = context.WithCancel(context.Background())
 	n.cert.Store(cfg.Certificate)
 	var err error
 	if n.pins, err = openPins(cfg.State, "pins"); err != nil {
@@ -238,9 +237,8 @@ func (n *Node) Run(ctx context.Context) error {
 	defer n.packets.Close()
 
 	// The inner context outlives ctx a little: peers are told before connections are cut.
-	inner, cut := context.WithCancel(context.WithoutCancel(ctx))
-	defer cut()
-	n.ctx = inner
+	inner := n.ctx
+	defer n.cut()
 	failed := make(chan error, 4)
 	spawn := func(name string, f func(context.Context) error) {
 		n.wg.Go(func() {
@@ -267,31 +265,19 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	ln.Close()
 	n.post(core.Stop{})
+	late := time.NewTimer(stopTime)
+	defer late.Stop()
 	select {
 	case <-loopDone:
-	case <-time.After(stopTime):
+	case <-late.C:
 	}
 	n.streams.stop()
-	cut()
+	n.linksEnded(late.C)
+	n.cut()
 	n.packets.Close()
 	n.endLinks()
 	n.wg.Wait()
 	return err
-}
-
-// stopTime bounds telling the peers that this node goes.
-const stopTime = 500 * time.Millisecond
-
-// endLinks cuts what is left.
-func (n *Node) endLinks() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, l := range n.links {
-		l.ctl.Reset()
-	}
-	for _, cancel := range n.dials {
-		cancel()
-	}
 }
 
 // post hands an event to the core. It waits while the core is busy, and gives up when the node has ended.
@@ -328,10 +314,46 @@ func (n *Node) loop(ctx context.Context, stopping <-chan struct{}) {
 	}
 }
 
+// step carries out one step. What a session is told because it became full is sent last, behind the READY that allows it: sent
+// before, it would break the protocol.
 func (n *Node) step(ctx context.Context, ev core.Event) {
+	if b, ok := ev.(barrier); ok {
+		close(b.passed)
+		return
+	}
+	var after []core.Effect
 	for _, e := range n.core.Step(n.now(), ev) {
+		if afterReady(e) {
+			after = append(after, e)
+			continue
+		}
 		n.effect(ctx, e)
 	}
+	for _, l := range n.greet {
+		n.sendServices(l)
+		n.wantGroupSecret(l)
+	}
+	n.greet = n.greet[:0]
+	for _, e := range after {
+		n.effect(ctx, e)
+	}
+}
+
+// afterReady names the effects that only a full session may see the outcome of.
+func afterReady(e core.Effect) bool {
+	switch e := e.(type) {
+	case core.TellSelf:
+		return true
+	case core.Send:
+		return e.Body.Kind() == session.KindPeer
+	}
+	return false
+}
+
+// barrier is passed when every event posted before it has had its effects. The core never sees it.
+type barrier struct {
+	core.Event
+	passed chan struct{}
 }
 
 // tune sets what every connection of the mesh wants.
@@ -342,15 +364,16 @@ func (n *Node) tune(conn net.Conn) {
 	}
 }
 
-// userTimeout is TCP_USER_TIMEOUT: sent data that nobody acknowledges for so long means a dead path.
-const userTimeout = 15 * time.Second
-
 // recovered ends one connection whose handling panicked: a bug must not take the node down.
 func (n *Node) recovered(what string, conn net.Conn) {
 	if v := recover(); v != nil {
 		reset(conn)
-		n.count("panic")
-		n.log.Error("recovered from a panic; the connection was closed", "in", what, "panic", fmt.Sprint(v))
-		n.auditLater(audit.Event{Code: audit.PanicRecover, Target: what})
+		n.panicked(what, v)
 	}
+}
+
+func (n *Node) panicked(what string, v any) {
+	n.count("panic")
+	n.log.Error("recovered from a panic; the connection was closed", "in", what, "panic", fmt.Sprint(v))
+	n.auditLater(audit.Event{Code: audit.PanicRecover, Target: what})
 }

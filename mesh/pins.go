@@ -12,15 +12,6 @@ import (
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
-const (
-	// maxPins bounds the names this node has ever used: one per member of a large mesh.
-	maxPins = 16384
-	// maxPinsFile bounds the file of pins.
-	maxPinsFile = 2 << 20
-	// pinsPerChunk keeps each CBOR list within the dialect's bound.
-	pinsPerChunk = 500
-)
-
 // pins remembers which node a name meant at its first use, as ssh does with host keys.
 type pins struct {
 	fsys durable.FS
@@ -68,8 +59,8 @@ func (p *pins) check(st *trust.State, name string, id keys.NodeID) error {
 	case ok && old == id:
 		return nil
 	case ok && !st.Succeeds(old, id):
-		return fmt.Errorf("%w: %s was %s and is now %s; if that is right, run: meshkey keys forget %s", ErrPinChanged, name, old.Short(),
-			id.Short(), name)
+		return fmt.Errorf("%w: %s was %s and is now %s; if that is right, use the id, or remove the file %s from the state directory and restart",
+			ErrPinChanged, name, old.Short(), id.Short(), p.name)
 	case !ok && len(p.m) >= maxPins:
 		return nil // a mesh of more names than that is used by id
 	}
@@ -81,22 +72,6 @@ func (p *pins) check(st *trust.State, name string, id keys.NodeID) error {
 			delete(p.m, name)
 		}
 		return fmt.Errorf("remembering which node %s is: %w", name, err)
-	}
-	return nil
-}
-
-// forget removes a pin.
-func (p *pins) forget(name string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	old, ok := p.m[name]
-	if !ok {
-		return nil
-	}
-	delete(p.m, name)
-	if err := p.saveLocked(); err != nil {
-		p.m[name] = old
-		return err
 	}
 	return nil
 }

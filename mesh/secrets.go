@@ -12,6 +12,13 @@ import (
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
+var (
+	// errGeneration: the secret is of another generation than the newest in the log.
+	errGeneration = errors.New("a group secret of another generation")
+	// errCommitment: the secret is not the one the log commits to.
+	errCommitment = errors.New("the log commits to another group secret")
+)
+
 // Secrets are the generations of the group secret this node holds. The newest is used, older ones are accepted.
 type Secrets struct {
 	mesh keys.MeshID
@@ -89,8 +96,11 @@ func (s *Secrets) beaconKeys() *beacon.Keys {
 // Add takes a secret the log commits to: first to disk, then into use.
 func (s *Secrets) Add(st *trust.State, g keys.GroupSecret) error {
 	gen, commit := st.GroupCommit()
-	if g.Generation != gen || g.Commitment(s.mesh) != commit {
-		return fmt.Errorf("group secret of generation %d is not the one the log commits to", g.Generation)
+	if g.Generation != gen {
+		return fmt.Errorf("%w: %d, the log is at %d", errGeneration, g.Generation, gen)
+	}
+	if g.Commitment(s.mesh) != commit {
+		return fmt.Errorf("%w: generation %d", errCommitment, g.Generation)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

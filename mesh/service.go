@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/keys"
@@ -90,6 +91,9 @@ func (n *Node) Handle(name, proto string, h Handler) (remove func(), err error) 
 // SetServiceState says whether a service's target works, as a real check found it. Peers that may use it are told within a
 // second.
 func (n *Node) SetServiceState(name string, up bool, reason string) {
+	for len(reason) > maxServiceReason || !utf8.ValidString(reason) {
+		reason = reason[:len(reason)-1] // a reason that does not fit its record would keep the whole list from being sent
+	}
 	n.svcMu.Lock()
 	defer n.svcMu.Unlock()
 	s := n.services[name]
@@ -115,12 +119,10 @@ type listener struct {
 	name   string
 	queue  chan *Conn
 	done   chan struct{}
-	closed func()
+	remove func()      // withdraws the service
+	stop   func() bool // ends the watch of the context
 	once   sync.Once
 }
-
-// acceptBacklog is how many accepted streams may wait for Accept; the next is refused as unavailable.
-const acceptBacklog = 128
 
 // Listen offers a service and returns its listener. The connections it accepts are [*Conn]; [Peer] tells who is at the other end.
 // Closing the listener, or ctx ending, withdraws the service.
@@ -130,8 +132,8 @@ func (n *Node) Listen(ctx context.Context, name string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	l.closed = func() { stop(); remove() }
+	l.remove = remove
+	l.stop = context.AfterFunc(ctx, func() { l.end() })
 	return l, nil
 }
 
@@ -168,13 +170,16 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 func (l *listener) Close() error {
+	l.stop()
+	l.end()
+	return nil
+}
+
+func (l *listener) end() {
 	l.once.Do(func() {
 		close(l.done)
-		if l.closed != nil {
-			l.closed()
-		}
+		l.remove()
 	})
-	return nil
 }
 
 func (l *listener) Addr() net.Addr { return Addr{Node: l.node.self.Compact(), Service: l.name} }

@@ -12,15 +12,11 @@ import (
 	"github.com/sovereignmesh/meshkey/session"
 )
 
-// streamGrace is how long streams outlive the last full session of their peer.
-const streamGrace = 30 * time.Second
-
-// opensPerSecond is how many streams a peer may open per second, and at once: 1,000 simultaneous opens must not be refused.
-const opensPerSecond = 5000
-
 // streamSet is every stream of this node, by peer: what the sweeper cuts. A stream joins before it is decided and leaves when it
 // is closed, so no decision made under an older trust state can slip past a sweep.
 type streamSet struct {
+	grace time.Duration // streamGrace; immutable once the node runs
+
 	mu    sync.Mutex
 	epoch uint64 // counts sweeps; a decision is valid only if none came between
 	peers map[keys.NodeID]*peerStreams
@@ -49,7 +45,9 @@ type entry struct {
 	code session.Code
 }
 
-func newStreamSet() *streamSet { return &streamSet{peers: map[keys.NodeID]*peerStreams{}} }
+func newStreamSet() *streamSet {
+	return &streamSet{grace: streamGrace, peers: map[keys.NodeID]*peerStreams{}}
+}
 
 func (t *streamSet) peerLocked(id keys.NodeID) *peerStreams {
 	p := t.peers[id]
@@ -231,7 +229,7 @@ func (t *streamSet) sessionLost(id keys.NodeID, boot identity.BootID) {
 		t.tidyLocked(id, p)
 		return
 	}
-	p.grace[boot] = time.AfterFunc(streamGrace, func() {
+	p.grace[boot] = time.AfterFunc(t.grace, func() {
 		t.cutAll(func(e *entry) bool { return e.peer == id && e.boot == boot && !t.hasFull(id, boot) },
 			"the session is gone", session.CodeNormal)
 	})

@@ -14,16 +14,6 @@ import (
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
-const (
-	// bindingLife is how long a binding, and with it a Noise static key, may be presented, in seconds; a new one is made at half of it.
-	bindingLife = 24 * 3600
-	rebindEvery = 12 * time.Hour
-	// housekeepingEvery is how often streams are authorised again without a cause, limits are looked at and tables swept.
-	housekeepingEvery = 5 * time.Second
-	// servicesDelay gathers changes of services before peers are told.
-	servicesDelay = 100 * time.Millisecond
-)
-
 // local is what this node presents in handshakes now.
 func (n *Node) local() handshake.Local {
 	l := *n.presented.Load()
@@ -74,13 +64,6 @@ func (n *Node) verifyPeer(p *handshake.Peer, now int64) (session.State, session.
 	return core.StateOf(standing), 0
 }
 
-const (
-	// maxSessionsPeer is the most sessions with one node: two dialling each other, each replacing one.
-	maxSessionsPeer = 4
-	// maxSessions is the most sessions of a node.
-	maxSessions = 4096
-)
-
 // beaconStanding tells the receiver what the log says of a beacon's sender.
 func (n *Node) beaconStanding(id keys.NodeID) beacon.Standing {
 	st := n.State()
@@ -114,6 +97,7 @@ func (n *Node) housekeeping(ctx context.Context) error {
 			n.drainUnrecorded()
 			n.replaceOldSessions()
 			n.tags.Sweep(time.Now())
+			n.askGroupSecret() // what could not be answered or kept before
 		case <-next.C:
 			n.sweep()
 			n.servicesMayHaveChanged()

@@ -1,0 +1,83 @@
+package mesh
+
+import "time"
+
+// Bounds on what peers, or their absence, can make a node hold. Counts are per node unless they say otherwise.
+const (
+	// maxSessions is the most sessions: about 8 KiB each, 32 MiB.
+	maxSessions = 4096
+	// maxSessionsPeer is the most sessions with one peer: two dialling each other, each replacing one.
+	maxSessionsPeer = 4
+	// maxStreamsPeer is the most streams with one peer, both ways together: what a busy service needs, and 4,096 descriptors.
+	maxStreamsPeer = 4096
+	// opensPerSecond is how many streams a peer may open per second, and at once: 1,000 simultaneous opens must not be refused.
+	opensPerSecond = 5000
+	// eventQueue bounds events waiting for the core. Readers that fill it wait: their peers feel TCP's back-pressure.
+	eventQueue = 1024
+	// linkQueue bounds control records waiting for a peer that takes them slowly; a peer that lets it fill is cut off.
+	linkQueue = 512
+	// linkUrgent is the queue kept for revocations, which must not stand behind anything else.
+	linkUrgent = 64
+	// eventBuffer bounds what a slow subscriber has waiting; older events are dropped and Missed tells how many.
+	eventBuffer = 256
+	// acceptBacklog is how many accepted streams may wait for Accept; the next is refused as unavailable.
+	acceptBacklog = 128
+	// maxServicesTold is the longest list of services told to one peer: with names and reasons at their longest, one record.
+	maxServicesTold = 256
+	// maxServiceReason bounds the sentence about a service's state, as the record that carries it does.
+	maxServiceReason = 120
+	// maxGrantedPeers is how many peer records a newcomer is given: enough to find the mesh with most of them gone.
+	maxGrantedPeers = 24
+	// tailEntries is how many of its newest entries an issuer sends with an answer: its own enrolment and what came at the same time.
+	tailEntries = 16
+	// maxSeedAddresses bounds the addresses one seed's name may stand for.
+	maxSeedAddresses = 8
+	// maxEndpointPeers bounds the peers of which something is remembered beyond the log.
+	maxEndpointPeers = 16384
+	// maxPins bounds the names this node has ever used: one per member of a large mesh.
+	maxPins = 16384
+	// maxPinsFile bounds the file of pins: a name and an id for each.
+	maxPinsFile = 2 << 20
+	// pinsPerChunk keeps each CBOR list within the dialect's bound of 512.
+	pinsPerChunk = 500
+	// maxDecisions bounds how often a decision starts over because trust moved under it: a node under a storm of entries refuses
+	// rather than spins.
+	maxDecisions = 8
+	// dialAttempts is how often a stream that was not answered is tried on another session or connection.
+	dialAttempts = 3
+)
+
+// Times.
+const (
+	// streamGrace is how long streams outlive the last full session of their peer: a dead path is noticed after 20 s and replaced in
+	// a few more.
+	streamGrace = 30 * time.Second
+	// unrecordedGrace is how long running streams may go on unrecorded under UnrecordedDrain: a full disk is often cleared in time.
+	unrecordedGrace = 60 * time.Second
+	// housekeepingEvery is how often streams are authorised again without a cause, limits looked at and tables swept: the bound
+	// between an expiry and its effect.
+	housekeepingEvery = 5 * time.Second
+	// servicesDelay gathers changes of services before peers are told; they must hear within a second.
+	servicesDelay = 100 * time.Millisecond
+	// bindingLife is how long a binding, and with it a Noise static key, may be presented, in seconds.
+	bindingLife = 24 * 3600
+	// rebindEvery is half of it, so that what is presented is always good for as long again.
+	rebindEvery = 12 * time.Hour
+	// connectTimeout bounds a TCP connect: three transmissions of SYN.
+	connectTimeout = 5 * time.Second
+	// userTimeout is TCP_USER_TIMEOUT: sent data that nobody acknowledges for so long means a dead path.
+	userTimeout = 15 * time.Second
+	// prepareTimeout bounds the dial of a service's target; the opener waits five seconds for its answer.
+	prepareTimeout = 4 * time.Second
+	// openWait is how long a stream waits for the peer's READY on the control session, which it may have overtaken.
+	openWait = 2 * time.Second
+	// enrolTime bounds a whole enrolment at the issuer.
+	enrolTime = 30 * time.Second
+	// seedFast and seedSlow are how often a seed is asked: quickly while the node knows nobody, rarely after that.
+	seedFast = 5 * time.Second
+	seedSlow = 60 * time.Second
+	// stopTime bounds telling the peers that this node goes.
+	stopTime = 500 * time.Millisecond
+	// acceptPause is the wait after a failed accept: out of descriptors, which passes.
+	acceptPause = 20 * time.Millisecond
+)
