@@ -111,7 +111,20 @@ func (n *Node) grantEnrolment(ctl *session.Control, raw []byte, res *handshake.R
 		return session.CodeProtocol, errors.New("the request is for another node than the one proved in the handshake")
 	}
 	words := identity.Words(res.Keys.Hash)
-	g, err := n.cfg.Issuer.Spend(res.Invite, csr)
+	// The record is durable before the node is a member: an enrolment that nobody can see afterwards does not happen.
+	g, err := n.cfg.Issuer.Spend(res.Invite, csr, func(cert *identity.SignedCertificate, again bool) error {
+		e := audit.Event{
+			Time: time.Now(), Code: audit.InviteSpend, Actor: csr.Node.Compact(), Target: cert.Name, Verdict: audit.Allowed,
+			Session: res.Invite.String(), After: fmt.Sprintf("serial %d, words %s %s %s", cert.Serial, words[0], words[1], words[2]),
+		}
+		if again {
+			e.Reason = "answered again"
+		}
+		if _, err := n.audit.Append(e); err != nil && n.cfg.Unrecorded != UnrecordedAllow {
+			return fmt.Errorf("not enrolled, because it could not be recorded: %w", err)
+		}
+		return nil
+	})
 	if err != nil {
 		n.auditLater(audit.Event{
 			Code: audit.InviteRefuse, Actor: src.String(), Target: csr.Node.Compact(), Verdict: audit.Denied, Reason: err.Error(),
@@ -121,13 +134,6 @@ func (n *Node) grantEnrolment(ctl *session.Control, raw []byte, res *handshake.R
 			return session.CodeNormal, serr
 		}
 		return session.CodeNotAdmitted, err
-	}
-	// The node is a member; losing the record now would lose nothing but the record, so it is made durable before the answer.
-	if _, err := n.audit.Append(audit.Event{
-		Time: time.Now(), Code: audit.InviteSpend, Actor: csr.Node.Compact(), Target: g.Certificate.Name, Verdict: audit.Allowed,
-		Session: res.Invite.String(), After: fmt.Sprintf("serial %d, words %s %s %s", g.Certificate.Serial, words[0], words[1], words[2]),
-	}); err != nil {
-		return session.CodeDegraded, err
 	}
 	n.log.Info("enrolled", "node", g.Certificate.Name, "id", csr.Node.Short(), "words", words, "from", src)
 	n.notify(Event{Kind: EventTrust, Node: csr.Node, Text: "enrolled " + g.Certificate.Name})

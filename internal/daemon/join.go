@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -56,7 +57,7 @@ func Enroll(ctx context.Context, o EnrollOptions) (*EnrollResult, error) {
 	m, err := mesh.Join(ctx, mesh.JoinConfig{
 		Key: node, Invite: o.Invite, Boot: boot, Confirm: o.Confirm, Now: time.Now,
 		Dial: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-			return dialer.DialContext(ctx, "tcp", to.String())
+			return dialAnyLink(ctx, &dialer, to)
 		},
 	})
 	if err != nil {
@@ -91,34 +92,60 @@ func Enroll(ctx context.Context, o EnrollOptions) (*EnrollResult, error) {
 	}, nil
 }
 
-// candidateKey makes this machine's key for the invite's mesh, or reads the one an earlier attempt with this mesh has made: the
-// issuer recognises it and answers again.
-func (d *stateDir) candidateKey(o EnrollOptions) (*keys.SigningKey, keys.Recipient, error) {
-	if node, to, err := d.earlierKey(o); err == nil {
-		return node, to, nil
+// linkTimeout bounds a connection to a neighbour on one link.
+const linkTimeout = time.Second
+
+// dialAnyLink connects to an address of an invite. A link-local one is tried on every link: the invite cannot know on which of this
+// machine's links its issuer is. Whoever answers on a wrong one fails the handshake.
+func dialAnyLink(ctx context.Context, d *net.Dialer, to netip.AddrPort) (net.Conn, error) {
+	if !to.Addr().Is6() || !to.Addr().IsLinkLocalUnicast() || to.Addr().Zone() != "" {
+		return d.DialContext(ctx, "tcp", to.String())
 	}
+	links, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	last := fmt.Errorf("%s is an address of one link, and this machine has none that is up", to)
+	for _, l := range links {
+		if l.Flags&net.FlagUp == 0 || l.Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		lctx, cancel := context.WithTimeout(ctx, linkTimeout)
+		c, err := d.DialContext(lctx, "tcp", netip.AddrPortFrom(to.Addr().WithZone(l.Name), to.Port()).String())
+		cancel()
+		if err == nil {
+			return c, nil
+		}
+		last = err
+	}
+	return nil, last
+}
+
+// candidateKey makes this machine's key for the invite's mesh, or reads the one an earlier attempt with this mesh has made: the
+// issuer recognises it and answers again. What else that attempt left is moved aside.
+func (d *stateDir) candidateKey(o EnrollOptions) (*keys.SigningKey, keys.Recipient, error) {
+	node, to, err := d.earlierKey(o)
+	switch {
+	case err == nil:
+		return node, to, d.fresh(fileNode, fileIdentity)
+	case errors.Is(err, keys.ErrPassphrase), errors.Is(err, keys.ErrLocked):
+		// The key may be the one the invite was spent with: putting it aside for want of a passphrase would burn the invite.
+		return nil, keys.Recipient{}, fmt.Errorf("an earlier attempt made a key: %w", d.keyError(fileNode, err))
+	}
+	// No key, a damaged one, or one for another mesh.
 	if err := d.fresh(); err != nil {
 		return nil, keys.Recipient{}, err
 	}
-	node := keys.NewSigningKey()
+	node = keys.NewSigningKey()
 	if err := d.writeKeys(o.DaemonPassphrase, keyFile{fileNode, keys.SigningMaterial(keys.KindNode, o.Invite.Mesh, node)}); err != nil {
 		return nil, keys.Recipient{}, err
 	}
-	to, err := d.recipient(o.DaemonPassphrase)
+	to, err = d.recipient(o.DaemonPassphrase)
 	return node, to, err
 }
 
-// earlierKey returns the key of an interrupted attempt to join the same mesh, if nothing but the key is there.
+// earlierKey returns the key of an interrupted attempt to join the same mesh.
 func (d *stateDir) earlierKey(o EnrollOptions) (*keys.SigningKey, keys.Recipient, error) {
-	entries, err := d.fs.ReadDir(".")
-	if err != nil {
-		return nil, keys.Recipient{}, err
-	}
-	for _, e := range entries {
-		if ours(e.Name()) && e.Name() != fileNode && e.Name() != fileIdentity || e.Name() == fileMember {
-			return nil, keys.Recipient{}, ErrMember
-		}
-	}
 	k, err := keys.ReadKeyFile(d.fs, fileNode, keys.KindNode, o.Invite.Mesh, d.unlock(func() (string, error) { return o.DaemonPassphrase, nil }))
 	if err != nil {
 		return nil, keys.Recipient{}, err

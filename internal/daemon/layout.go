@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -147,18 +147,19 @@ func (d *stateDir) readMember() (*member, *identity.SignedCertificate, error) {
 
 func (d *stateDir) file(name string) string { return filepath.Join(d.path, name) }
 
-// fresh makes sure that the directory holds no membership, and moves what an interrupted attempt left out of the way.
-func (d *stateDir) fresh() error {
-	if _, err := d.fs.OpenFile(fileMember, os.O_RDONLY, 0); err == nil {
-		return ErrMember
-	}
+// fresh makes sure that the directory holds no membership, and moves what an interrupted attempt left out of the way, all but the files
+// to keep.
+func (d *stateDir) fresh(keep ...string) error {
 	entries, err := d.fs.ReadDir(".")
 	if err != nil {
 		return err
 	}
 	var left []string
 	for _, e := range entries {
-		if ours(e.Name()) {
+		if e.Name() == fileMember {
+			return ErrMember // readable or not
+		}
+		if ours(e.Name()) && !slices.Contains(keep, e.Name()) {
 			left = append(left, e.Name())
 		}
 	}
@@ -214,6 +215,27 @@ func (d *stateDir) nextEpoch(now time.Time) (uint64, error) {
 	return next, durable.WriteFile(d.fs, fileEpoch, wire.MustMarshal(epochFile{Version: epochVersion, Epoch: next}))
 }
 
+// keyError says which key file cannot be used, and what to do about it.
+func (d *stateDir) keyError(name string, err error) error {
+	file := d.file(name)
+	switch {
+	case errors.Is(err, keys.ErrPassphrase):
+		return fmt.Errorf("%s: %w; start again and type the one it was sealed with", file, keys.ErrPassphrase)
+	case errors.Is(err, keys.ErrLocked):
+		if _, ierr := keys.ReadIdentityFile(d.fs, fileIdentity); ierr != nil && !errors.Is(ierr, fs.ErrNotExist) {
+			return fmt.Errorf("%s cannot be opened, because %s is damaged: restore that from a backup: %w", file, d.file(fileIdentity), err)
+		}
+		return fmt.Errorf("%s cannot be opened with %s or a passphrase: restore the two that belong together from a backup: %w", file, fileIdentity, err)
+	case errors.Is(err, keys.ErrKeyFile):
+		return fmt.Errorf("%s is damaged: restore it from a backup, or enrol again with another --state: %w", file, err)
+	case errors.Is(err, keys.ErrOtherKey):
+		return fmt.Errorf("%s belongs to another mesh or was put there by mistake: restore the right one from a backup: %w", file, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s is missing: restore it from a backup, or enrol again with another --state: %w", file, err)
+	}
+	return fmt.Errorf("%s: %w", file, err)
+}
+
 // groupSecrets reads every generation of the group secret that is on disk.
 func (d *stateDir) groupSecrets(mesh keys.MeshID, unlock keys.Unlock) ([]keys.GroupSecret, error) {
 	entries, err := d.fs.ReadDir(".")
@@ -227,7 +249,7 @@ func (d *stateDir) groupSecrets(mesh keys.MeshID, unlock keys.Unlock) ([]keys.Gr
 		}
 		k, err := keys.ReadKeyFile(d.fs, e.Name(), keys.KindGroup, mesh, unlock)
 		if err != nil {
-			return nil, err
+			return nil, d.keyError(e.Name(), err)
 		}
 		s, err := k.GroupSecret()
 		if err != nil {

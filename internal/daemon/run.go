@@ -120,7 +120,7 @@ func (d *Daemon) open() error {
 	unlock := d.dir.unlock(d.opts.Passphrase)
 	k, err := keys.ReadKeyFile(d.dir.fs, fileNode, keys.KindNode, m.Mesh, unlock)
 	if err != nil {
-		return fmt.Errorf("opening this node's key: %w", err)
+		return d.dir.keyError(fileNode, err)
 	}
 	if d.key, err = k.SigningKey(); err != nil {
 		return err
@@ -161,7 +161,7 @@ func (d *Daemon) openIssuer(id keys.MeshID, unlock keys.Unlock) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("opening the issuer's key: %w", err)
+		return d.dir.keyError(fileIssuer, err)
 	}
 	if d.issuer, err = k.SigningKey(); err != nil {
 		return err

@@ -141,11 +141,35 @@ func (b *Book) applyLocked(r *record) error {
 }
 
 // writeLocked makes r durable, then applies it: what memory holds is always on disk.
+//
+// After a failed write it is uncertain whether the disk has the record. Nothing more is accepted until the log was reopened, which voids
+// the record; if we crash before that, the next start may find it: a spend by a node that was not answered, and by no other.
 func (b *Book) writeLocked(r *record) error {
-	if _, err := b.log.AppendSync(wire.MustMarshal(r)); err != nil {
+	_, err := b.log.AppendSync(wire.MustMarshal(r))
+	if errors.Is(err, durable.ErrFailed) {
+		// It failed earlier, and nothing was written now.
+		if _, err = b.log.Reopen(); err == nil {
+			_, err = b.log.AppendSync(wire.MustMarshal(r))
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("writing the invite book: %w", err)
 	}
 	return b.applyLocked(r)
+}
+
+// unloggedLocked returns the spends with a serial above the chain's highest, in order: their entries were never appended.
+func (b *Book) unloggedLocked(maxSerial uint64) []*Spend {
+	var out []*Spend
+	for _, v := range b.invites {
+		for i := range v.Spends {
+			if v.Spends[i].Serial > maxSerial {
+				out = append(out, &v.Spends[i])
+			}
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Serial < out[j].Serial })
+	return out
 }
 
 // Create records a new invite.
@@ -164,6 +188,9 @@ func (b *Book) Create(v Invite, now int64) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.invites[v.ID] != nil {
+		return fmt.Errorf("invite %s exists already", v.ID) // written, it would make the book unreadable
+	}
 	if b.openLocked(now) >= MaxOpen {
 		return ErrFull
 	}

@@ -22,6 +22,9 @@
 //  2. the enrol entry is appended and synced to the issuer's chain;
 //  3. the answer is given.
 //
+// Before that the caller's record of the enrolment is made durable, and the entries that earlier crashes left unwritten are appended:
+// serials only rise along a chain, so a later one would void them.
+//
 // A crash before 1 leaves the invite unspent. A crash between 1 and 2 leaves it spent by that node alone: when the node asks
 // again the entry is appended with the certificate of the book. A crash after 2, or a lost answer, is repaired the same way: the
 // same node with the same invite gets the same certificate until the invite expires. No order of events enrols two nodes.

@@ -81,12 +81,16 @@ type Grant struct {
 }
 
 // Spend enrols the node of a request with an invite, in one transaction. Only the invite's name and tags are used; the request's are
-// wishes.
-func (i *Issuer) Spend(id identity.InviteID, csr *identity.SignedCSR) (*Grant, error) {
+// wishes. record, which may be nil, is told the certificate before anything is written; its error ends the transaction with nothing
+// done.
+func (i *Issuer) Spend(id identity.InviteID, csr *identity.SignedCSR, record func(cert *identity.SignedCertificate, again bool) error) (*Grant, error) {
 	b := i.Book
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := i.Now()
+	if err := i.repairLocked(); err != nil {
+		return nil, err
+	}
 	v, again, err := b.usableLocked(id, csr.Node, now)
 	if err != nil {
 		return nil, err
@@ -94,19 +98,48 @@ func (i *Issuer) Spend(id identity.InviteID, csr *identity.SignedCSR) (*Grant, e
 	if err := i.admissible(csr.Node, v, now); err != nil {
 		return nil, err
 	}
-	if again == nil {
-		if again, err = i.spendLocked(v, csr.Node, now); err != nil {
+	if again != nil {
+		cert, err := identity.ParseCertificate(again.Certificate, i.Mesh)
+		if err != nil {
+			return nil, fmt.Errorf("the invite book holds a certificate that does not verify: %w", err)
+		}
+		if record != nil {
+			if err := record(cert, true); err != nil {
+				return nil, err
+			}
+		}
+		if err := i.logged(cert); err != nil {
 			return nil, err
 		}
-		g, err := i.logged(again)
-		return g, err
+		return &Grant{Certificate: cert, Again: true}, nil
 	}
-	g, err := i.logged(again)
+	cert, err := i.spendLocked(v, csr.Node, now, record)
 	if err != nil {
 		return nil, err
 	}
-	g.Again = true
-	return g, nil
+	if err := i.logged(cert); err != nil {
+		return nil, err
+	}
+	return &Grant{Certificate: cert}, nil
+}
+
+// repairLocked appends the entries of spends that a crash, or a log that could not be written, has left without one. It comes before
+// every new spend, because serials only rise along a chain: after a later one the entry of an earlier one would count for nothing,
+// and the invite would be burnt.
+func (i *Issuer) repairLocked() error {
+	for _, s := range i.Book.unloggedLocked(i.State().MaxSerial(i.Key.Public())) {
+		cert, err := identity.ParseCertificate(s.Certificate, i.Mesh)
+		if err != nil {
+			return fmt.Errorf("the invite book holds a certificate that does not verify: %w", err)
+		}
+		if _, revoked := i.State().Revoked(cert.Node); revoked || len(i.State().ByName(cert.Name, i.Now())) > 0 {
+			continue // it would not be admitted any more, so its serial may be passed over
+		}
+		if err := i.Append(trust.EnrollOp(cert)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // admissible checks the node against the log.
@@ -128,7 +161,7 @@ func (i *Issuer) admissible(node keys.NodeID, v *Invite, now int64) error {
 
 // spendLocked signs the certificate and makes the spend durable. If we crash after it, the invite is this node's alone and logged
 // repairs the rest when it asks again.
-func (i *Issuer) spendLocked(v *Invite, node keys.NodeID, now int64) (*Spend, error) {
+func (i *Issuer) spendLocked(v *Invite, node keys.NodeID, now int64, recorded func(*identity.SignedCertificate, bool) error) (*identity.SignedCertificate, error) {
 	is, _ := i.State().Root().Issuer(i.Key.Public())
 	c := identity.Certificate{
 		Mesh: i.Mesh, Node: node, Serial: i.serialLocked(), Issuer: i.Key.Public(),
@@ -138,12 +171,17 @@ func (i *Issuer) spendLocked(v *Invite, node keys.NodeID, now int64) (*Spend, er
 	if err != nil {
 		return nil, err
 	}
+	if recorded != nil {
+		if err := recorded(cert, false); err != nil {
+			return nil, err
+		}
+	}
 	if err := i.Book.writeLocked(&record{
 		Kind: kindSpent, ID: v.ID, Time: now, Node: node[:], Serial: c.Serial, Cert: cert.Raw(),
 	}); err != nil {
 		return nil, err
 	}
-	return &v.Spends[len(v.Spends)-1], nil
+	return cert, nil
 }
 
 // serialLocked is the next serial: above everything in the log, and in the book, which may be ahead after a crash.
@@ -152,17 +190,19 @@ func (i *Issuer) serialLocked() uint64 {
 	return max(i.Book.serial+1, st.NextSerial)
 }
 
-// logged sees to it that the spend's certificate is in the log and returns it.
-func (i *Issuer) logged(s *Spend) (*Grant, error) {
-	cert, err := identity.ParseCertificate(s.Certificate, i.Mesh)
-	if err != nil {
-		return nil, fmt.Errorf("the invite book holds a certificate that does not verify: %w", err)
+// logged sees to it that a spent certificate is in the log and counts there.
+func (i *Issuer) logged(cert *identity.SignedCertificate) error {
+	if i.State().Logged(cert) {
+		return nil
 	}
-	if standing, _ := i.State().Admit(cert, 0, cert.NotBefore); standing == trust.Full {
-		return &Grant{Certificate: cert}, nil
+	if _, revoked := i.State().CertRevoked(cert.Issuer, cert.Serial); revoked {
+		return ErrRevoked
 	}
 	if err := i.Append(trust.EnrollOp(cert)); err != nil {
-		return nil, err
+		return err
 	}
-	return &Grant{Certificate: cert}, nil
+	if !i.State().Logged(cert) {
+		return fmt.Errorf("%w: the log does not count its enrolment", ErrMayNot)
+	}
+	return nil
 }
