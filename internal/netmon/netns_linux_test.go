@@ -2,6 +2,7 @@ package netmon
 
 import (
 	"context"
+	"encoding/binary"
 	"net/netip"
 	"os"
 	"runtime"
@@ -9,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sovereignmesh/meshkey/internal/netns"
 )
@@ -191,6 +194,42 @@ func TestParseAddressRefusesGarbage(t *testing.T) {
 		m := syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: syscall.RTM_NEWADDR}, Data: data}
 		if a, ok := parseAddress(m); ok {
 			t.Errorf("%s: %+v", name, a)
+		}
+	}
+}
+
+// The kernel's flags, as the 32-bit attribute that replaces the eight bits of the header.
+func TestParseAddressFlags(t *testing.T) {
+	for _, c := range []struct {
+		family            byte
+		flags             uint32
+		tentative, fading bool
+	}{
+		{syscall.AF_INET6, unix.IFA_F_PERMANENT, false, false},
+		{syscall.AF_INET6, unix.IFA_F_TENTATIVE, true, false},
+		{syscall.AF_INET6, unix.IFA_F_TENTATIVE | unix.IFA_F_OPTIMISTIC, false, false},
+		{syscall.AF_INET6, unix.IFA_F_DADFAILED, true, false},
+		{syscall.AF_INET6, unix.IFA_F_DEPRECATED, false, true},
+		{syscall.AF_INET6, unix.IFA_F_TEMPORARY, false, true},
+		{syscall.AF_INET6, unix.IFA_F_MANAGETEMPADDR | unix.IFA_F_NOPREFIXROUTE, false, false},
+		{syscall.AF_INET, unix.IFA_F_SECONDARY, false, false},
+	} {
+		ip := netip.MustParseAddr("2001:db8::7")
+		if c.family == syscall.AF_INET {
+			ip = netip.MustParseAddr("192.0.2.7")
+		}
+		data := binary.NativeEndian.AppendUint32([]byte{c.family, 24, 0xff, 0}, 5)
+		for _, at := range []struct {
+			kind  uint16
+			value []byte
+		}{{unix.IFA_ADDRESS, ip.AsSlice()}, {unix.IFA_FLAGS, binary.NativeEndian.AppendUint32(nil, c.flags)}} {
+			data = binary.NativeEndian.AppendUint16(data, uint16(4+len(at.value)))
+			data = append(binary.NativeEndian.AppendUint16(data, at.kind), at.value...)
+		}
+		m := syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: syscall.RTM_NEWADDR}, Data: data}
+		a, ok := parseAddress(m)
+		if !ok || a.index != 5 || a.prefix != netip.PrefixFrom(ip, 24) || a.tentative != c.tentative || a.fading != c.fading {
+			t.Errorf("flags %#x: %+v %v", c.flags, a, ok)
 		}
 	}
 }
