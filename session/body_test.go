@@ -420,3 +420,11 @@ func TestStates(t *testing.T) {
 		}
 	})
 }
+
+func TestFeatures(t *testing.T) {
+	const later = 1 << 40
+	f := Common(uint64(FeatureRekey|FeatureWarm)|later, uint64(FeatureWarm)|later)
+	if f != FeatureWarm || !f.Has(FeatureWarm) || f.Has(FeatureRekey) || f.Has(FeatureWarm|FeatureRekey) {
+		t.Fatalf("%b", f)
+	}
+}

@@ -66,6 +66,11 @@
 //
 // The receiver of a ping sends the number back as pong at once.
 //
+// # Features
+//
+// Optional parts are bits both sides offered in the handshake: 1 the in-band rekey, 2 parked connections and DIAL. Bits this version does
+// not know are never used.
+//
 // # States
 //
 // READY is the first control body of each direction and is sent again on every change. States 1 sync only, 2 restricted and
@@ -87,8 +92,8 @@
 //	4 EOF     []                       5 RESET  [code]
 //	6 REKEY   [generation]             7 WARM   [reverse 0|1]
 //
-// Record 0 is OPEN or WARM. A destination answers OPEN with ACCEPT or REFUSE, and WARM with the same WARM; then the connection is
-// parked until the requester, the opener or on a reverse connection the other side, sends OPEN. Before the answer a destination reads
+// Record 0 is OPEN or WARM. A destination answers OPEN with ACCEPT or REFUSE, and WARM with the same WARM or REFUSE; then the
+// connection is parked until the requester, the opener or on a reverse connection the other side, sends OPEN. Before the answer a destination reads
 // nothing behind OPEN: early data stays in the kernel, whose window before the first read is about 64 KiB.
 //
 // EOF is the last record of its direction; the other direction goes on. RESET ends both. What follows EOF, a type below 128 out of

@@ -51,6 +51,8 @@ func Warm(ctx context.Context, conn net.Conn, ring *Keyring, reverse bool) (*Par
 			if back, err := parseWarm(body); err != nil || back != reverse {
 				return protocolError("WARM answered by another WARM")
 			}
+		case typeRefuse:
+			return refusedBy(body)
 		case typeReset:
 			return resetBy(body)
 		default:
@@ -173,15 +175,19 @@ func (s *Stream) awaitAccept() error {
 	case typeAccept:
 		return parseEmpty("ACCEPT", body)
 	case typeRefuse:
-		e, err := parseRefuse(body)
-		if err != nil {
-			return err
-		}
-		return e
+		return refusedBy(body)
 	case typeReset:
 		return resetBy(body)
 	}
 	return protocolError("OPEN answered by type %d", kind)
+}
+
+func refusedBy(body []byte) error {
+	e, err := parseRefuse(body)
+	if err != nil {
+		return err
+	}
+	return e
 }
 
 func resetBy(body []byte) error {

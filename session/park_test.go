@@ -117,6 +117,21 @@ func TestParkedRefused(t *testing.T) {
 	}
 }
 
+// A peer that parks nothing says so.
+func TestWarmRefused(t *testing.T) {
+	e := newEnds(keys.SuiteAES)
+	c1, c2 := tcpPair(t)
+	go func() {
+		if in, err := incoming(c2, e.acceptorTags, false); err == nil {
+			in.Refuse(CodeLimit, 0)
+		}
+	}()
+	_, err := Warm(context.Background(), c1, e.dialer, false)
+	if r, ok := errors.AsType[*RefusedError](err); !ok || r.Code != CodeLimit {
+		t.Fatal(err)
+	}
+}
+
 // A parked connection whose other end has gone is found out, before or at its use, and says that a new one may do.
 func TestParkedGone(t *testing.T) {
 	e := newEnds(keys.SuiteAES)

@@ -5,6 +5,25 @@ import (
 	"time"
 )
 
+// Features are the optional parts of the protocol a side speaks: bits in the handshake's P2 and P3. A session uses those both sides
+// have; bits this version does not know are never used.
+type Features uint64
+
+const (
+	// FeatureRekey: control records of type 2 and REKEY_ASK.
+	FeatureRekey Features = 1 << 0
+	// FeatureWarm: parked connections and DIAL.
+	FeatureWarm Features = 1 << 1
+)
+
+// Common returns what a session may use, given what each side offered.
+func Common(ours, theirs uint64) Features {
+	return Features(ours&theirs) & (FeatureRekey | FeatureWarm)
+}
+
+// Has reports whether all of g may be used.
+func (f Features) Has(g Features) bool { return f&g == g }
+
 // State says what a session may be used for. Both sides send theirs in READY, first and again on every change; a stream is opened
 // only while both are Full.
 type State uint8

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -225,17 +226,17 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// Reset sends RST: a peer that does not read learns at its next write, and the port is free at once.
+// Reset sends RST, behind the RESET record.
 func TestResetIsRST(t *testing.T) {
 	c1, c2 := tcpPair(t)
 	e := newEnds(keys.SuiteAES)
 	opened, accepted := e.connect(t, c1, c2)
 	defer opened.Reset(CodeNormal)
 	accepted.Reset(CodeExpired)
-	wait(t, "write fails", func() bool {
-		_, err := c1.Write([]byte{0})
-		return err != nil
-	})
+	c1.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if told, err := io.ReadAll(c1); !errors.Is(err, syscall.ECONNRESET) || len(told) == 0 {
+		t.Fatalf("%d bytes, then %v", len(told), err)
+	}
 }
 
 // Reset returns at once though a writer is blocked in a full socket, and wakes it.
@@ -503,4 +504,33 @@ func TestOpenEndsWithContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	c2.Close()
+}
+
+// The more buffers are out, the smaller they get: a thousand slow streams stay far below 256 KiB each.
+func TestGatherShrinksUnderPressure(t *testing.T) {
+	wait(t, "no buffers of earlier tests", func() bool { return Buffered() == 0 })
+	var out []*buffer
+	defer func() {
+		for _, b := range out {
+			putBuffer(b)
+		}
+	}()
+	largest, middle, one := classes[3], classes[2], classes[1]
+	for len(out) < 1000 {
+		n := gatherSize(largest)
+		want := largest
+		switch used := Buffered(); {
+		case used >= poolTight:
+			want = one
+		case used >= poolEasy:
+			want = middle
+		}
+		if n != want {
+			t.Fatalf("%d with %d out, want %d", n, Buffered(), want)
+		}
+		out = append(out, getBuffer(n))
+	}
+	if Buffered() > 96<<20 {
+		t.Fatalf("1,000 streams hold %d", Buffered())
+	}
 }
