@@ -216,7 +216,8 @@ func (l *Log) replay(d *loaded) error {
 			}
 			var corrupt *durable.CorruptError
 			if errors.As(err, &corrupt) || errors.Is(err, errFrame) {
-				return &DamageError{First: d.tree.size, Reason: err.Error()}
+				return &DamageError{First: d.tree.size, Reason: fmt.Sprintf("%v; if the %d entries before it are enough, move %s.* elsewhere",
+					err, d.tree.size, l.numberedPath(journalName, n))}
 			}
 			return err
 		}

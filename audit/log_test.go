@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/keys"
 )
@@ -368,4 +370,25 @@ func (s slowFS) OpenFile(name string, flag int, perm fs.FileMode) (durable.File,
 func (f slowFile) Sync() error {
 	time.Sleep(f.wait)
 	return f.File.Sync()
+}
+
+func TestLeafIsWhatTheTreeHashes(t *testing.T) {
+	l := openLog(t, durable.NewMem())
+	defer l.Close()
+	fill(t, l, 600)
+	checkpoint(t, l)
+	mustAppend(t, l, 2)
+	recs, err := l.Read(0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range recs {
+		leaf, err := l.Leaf(r.Index)
+		if err != nil || tlog.RecordHash(leaf) != r.Hash {
+			t.Fatalf("entry %d: % x, %v", r.Index, leaf, err)
+		}
+	}
+	if leaf, err := l.Leaf(603); err == nil || leaf != nil {
+		t.Fatalf("an entry behind the end: % x", leaf)
+	}
 }

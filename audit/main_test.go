@@ -15,19 +15,32 @@ import (
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
+// TestMain fails if a goroutine of this package outlives its test.
 func TestMain(m *testing.M) {
-	before := runtime.NumGoroutine()
 	code := m.Run()
 	deadline := time.Now().Add(5 * time.Second)
-	for runtime.NumGoroutine() > before && time.Now().Before(deadline) {
+	left := leaked()
+	for left != "" && time.Now().Before(deadline) {
 		runtime.Gosched()
+		left = leaked()
 	}
-	if n := runtime.NumGoroutine(); n > before && code == 0 {
-		buf := make([]byte, 1<<20)
-		fmt.Fprintf(os.Stderr, "%d goroutines left:\n%s\n", n-before, buf[:runtime.Stack(buf, true)])
+	if left != "" && code == 0 {
+		fmt.Fprintln(os.Stderr, "goroutines left behind:\n"+left)
 		code = 1
 	}
 	os.Exit(code)
+}
+
+// leaked returns the stacks, but for this one, that run code of the package.
+func leaked() string {
+	buf := make([]byte, 1<<20)
+	var out []string
+	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		if strings.Contains(stack, "meshkey/audit.") && !strings.Contains(stack, "audit.TestMain") {
+			out = append(out, stack)
+		}
+	}
+	return strings.Join(out, "\n\n")
 }
 
 var testMesh = keys.MeshID{0x4d, 0x45, 0x53, 0x48, 1}

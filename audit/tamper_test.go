@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -607,5 +608,74 @@ func TestReportKeepsTheFirstProblem(t *testing.T) {
 	r.sort()
 	if first, _ := r.FirstBad(); first != 2 || len(r.Problems) != maxProblems || r.More != 2*maxProblems {
 		t.Fatalf("first %d, %d problems, %d more", first, len(r.Problems), r.More)
+	}
+}
+
+// TestVerifyWhileWriting verifies a log that its node writes to, makes checkpoints of and replaces journals of.
+func TestVerifyWhileWriting(t *testing.T) {
+	t.Parallel()
+	m := durable.NewMem()
+	l := openLog(t, m)
+	fill(t, l, 2000)
+	checkpoint(t, l)
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	wg.Go(func() {
+		defer close(done)
+		for i := range 3000 {
+			if _, err := l.Append(event(i)); err != nil {
+				t.Error(err)
+				return
+			}
+			if i%5 != 0 {
+				continue
+			}
+			if i%200 == 0 {
+				l.mu.Lock()
+				l.journalLen = journalBytes + 1
+				l.mu.Unlock()
+			}
+			if _, err := l.Checkpoint(); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for writing := true; writing; {
+		select {
+		case <-done:
+			writing = false
+		default:
+		}
+		before := l.Size()
+		if r := verify(t, m); !r.OK() || r.Size < before || r.Size != r.Signed {
+			t.Errorf("size %d (at least %d), signed %d: %v", r.Size, before, r.Signed, r.Problems)
+			writing = false
+		}
+	}
+	wg.Wait()
+	l.Close()
+}
+
+func TestLogGoesOnWithoutItsJournal(t *testing.T) {
+	m := history(t, 300, 100)
+	f := folder{m, Dir(testKey(t, 1).NodeID())}
+	name := f.numberedPath(journalName, 1) + ".000001"
+	b := readFile(t, m, name)
+	b[len(b)/2] ^= 1
+	writeFile(t, m, name, b)
+	_, err := Open(m, testKey(t, 1), testMesh, Options{})
+	if damage, ok := errors.AsType[*DamageError](err); !ok || !strings.Contains(damage.Reason, "move "+f.numberedPath(journalName, 1)) {
+		t.Fatalf("a damaged journal: %v", err)
+	}
+	if err := m.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	l := openLog(t, m)
+	mustAppend(t, l, 1)
+	l.Close()
+	mustVerify(t, m, l.Size())
+	if l.Size() < 301 {
+		t.Fatalf("%d entries", l.Size())
 	}
 }

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -23,6 +22,9 @@ type anchor struct {
 // verifyTries is how often Verify starts again when the log moved under it.
 const verifyTries = 3
 
+// liveTries is how often a log that looks damaged is read.
+const liveTries = 4
+
 // Verify checks a node's log, or a copy of it, with the node id alone. It reads every entry and holds one bundle at a time. The
 // error is about the question, not the log: what is wrong with the log is in the report.
 //
@@ -43,20 +45,28 @@ func Verify(fsys durable.FS, node keys.NodeID, mesh keys.MeshID, known ...[]byte
 		}
 		outside = append(outside, anchor{c.Size, c.Root})
 	}
+	f := folder{fsys, Dir(node)}
 	var r *Report
 	for range verifyTries {
-		w := newWalker(folder{fsys, Dir(node)}, node, mesh)
+		before := f.edition()
+		w := newWalker(f, node, mesh)
 		w.anchors = slices.Clone(outside)
 		w.collect()
 		w.walk()
 		r = w.report
 		// A running daemon replaces partial tiles and journals at each checkpoint: what was read across one is two logs.
-		now, err := durable.ReadFile(fsys, w.path(checkpointName), maxNote)
-		if r.OK() || err != nil || bytes.Equal(now, r.Checkpoint.Note) || r.Checkpoint.Note == nil {
+		if r.OK() || before == f.edition() {
 			break
 		}
 	}
 	return r, nil
+}
+
+// edition tells whether a log went on to another checkpoint or journal.
+func (f folder) edition() string {
+	cp, err := durable.ReadFile(f.fsys, f.path(checkpointName), maxNote)
+	journals, listErr := f.numbered(journalName)
+	return fmt.Sprint(string(cp), err, journals, listErr)
 }
 
 // collect reads everything that is signed: the checkpoint, the history, the commits of the journals.
@@ -89,6 +99,35 @@ func (w *walker) collect() {
 		w.anchors = append(w.anchors, anchor{f.size(), f.Root})
 		r.Signatures++
 	})
+	w.sortAnchors()
+	// Now it is known how much the signatures that are left prove.
+	for _, p := range w.pending {
+		p.First, p.Last = r.Signed, r.Signed
+		r.add(p)
+	}
+}
+
+// refresh looks for a newer checkpoint than the one the tiles were read by.
+func (w *walker) refresh() bool {
+	b, err := durable.ReadFile(w.fsys, w.path(checkpointName), maxNote)
+	if err != nil {
+		return false
+	}
+	c, err := parseCheckpoint(b, w.origin, w.node)
+	if err != nil || c.Size <= w.area {
+		return false
+	}
+	w.report.Checkpoint, w.area = *c, c.Size
+	w.report.Signatures++
+	w.anchors = append(w.anchors, anchor{c.Size, c.Root})
+	w.sortAnchors()
+	clear(w.cache)
+	return true
+}
+
+// sortAnchors puts everything that was signed in order.
+func (w *walker) sortAnchors() {
+	r := w.report
 	slices.SortStableFunc(w.anchors, func(a, b anchor) int { return cmp.Compare(a.size, b.size) })
 	for i := 1; i < len(w.anchors); i++ {
 		if a, b := w.anchors[i-1], w.anchors[i]; a.size == b.size && a.root != b.root {
@@ -98,11 +137,6 @@ func (w *walker) collect() {
 	w.anchors = slices.Compact(w.anchors)
 	if n := len(w.anchors); n > 0 {
 		r.Signed = w.anchors[n-1].size
-	}
-	// Now it is known how much the signatures that are left prove.
-	for _, p := range w.pending {
-		p.First, p.Last = r.Signed, r.Signed
-		r.add(p)
 	}
 }
 
@@ -132,14 +166,32 @@ func (w *walker) readNumbered(name string, kind Kind, fn func(file string, i uin
 	}
 	for _, n := range list {
 		file := w.numberedPath(name, n)
-		rec, err := durable.ReadLog(w.fsys, file, limit, func(i uint64, payload []byte) error {
-			fn(file, i, payload)
-			return nil
-		})
+		rec, err := w.readLog(name, n, limit, fn)
 		if err != nil {
 			w.unsigned(kind, file, err)
 		} else if rec.Torn != nil {
 			w.report.Torn = true
 		}
 	}
+}
+
+// readLog reads one durable log. The node may write to it: what was half-written when we looked is whole the next time, and a
+// journal that was removed is none. Damage stays.
+func (w *walker) readLog(name string, n uint64, limit int, fn func(file string, i uint64, payload []byte)) (*durable.Recovery, error) {
+	file := w.numberedPath(name, n)
+	var rec *durable.Recovery
+	var err error
+	for range liveTries {
+		rec, err = durable.ReadLog(w.fsys, file, limit, func(i uint64, payload []byte) error {
+			fn(file, i, payload)
+			return nil
+		})
+		if err == nil {
+			return rec, nil
+		}
+		if list, listErr := w.numbered(name); listErr == nil && !slices.Contains(list, n) {
+			return &durable.Recovery{}, nil
+		}
+	}
+	return nil, err
 }

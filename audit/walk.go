@@ -58,6 +58,10 @@ func newWalker(f folder, node keys.NodeID, mesh keys.MeshID) *walker {
 func (w *walker) walk() {
 	w.check() // an anchor of size 0
 	w.walkTiles()
+	// A log that is written to has moved on meanwhile, and may have dropped the journal with what came next.
+	for w.closed && !w.broken && w.refresh() {
+		w.walkTiles()
+	}
 	if !w.broken {
 		w.walkJournals()
 	}
@@ -76,14 +80,15 @@ func (w *walker) walk() {
 	r.sort()
 }
 
-// walkTiles reads bundles and tiles.
+// walkTiles reads bundles and tiles, from where it ended before.
 func (w *walker) walkTiles() {
-	for b := uint64(0); !w.broken; b++ {
+	done := w.entries.size
+	for b := done / tileWidth; !w.broken; b++ {
 		limit := w.area
 		if !w.closed {
 			limit = w.report.Signed
 		}
-		if b*tileWidth >= limit {
+		if max(b*tileWidth, done) >= limit {
 			return
 		}
 		want := int(min(tileWidth, limit-b*tileWidth))
@@ -101,7 +106,7 @@ func (w *walker) walkTiles() {
 			continue
 		}
 		w.tail = entries
-		for i := range want {
+		for i := int(max(done, b*tileWidth) - b*tileWidth); i < want; i++ {
 			w.step(b*tileWidth+uint64(i), i, entries, hashes, file)
 		}
 		w.upper()
@@ -319,7 +324,8 @@ func (w *walker) walkJournals() {
 func (w *walker) readAgain(fn func(file string, f *frame)) {
 	pending := len(w.pending)
 	w.readNumbered(journalName, KindJournal, func(file string, _ uint64, b []byte) {
-		if f, err := parseFrame(b, w.node, w.mesh); err == nil {
+		// Commits that came after collect are the next Verify's.
+		if f, err := parseFrame(b, w.node, w.mesh); err == nil && f.size() <= w.report.Signed {
 			fn(file, f)
 		}
 	})
@@ -331,6 +337,11 @@ func (w *walker) extra() {
 	signed := w.report.Signed
 	b := signed / tileWidth
 	unsigned := func(file string) {
+		again := newWalker(w.folder, w.node, w.mesh)
+		again.collect()
+		if again.report.Signed > signed {
+			return // they came while we read; the next Verify reads them
+		}
 		w.report.add(Problem{Kind: KindUnsigned, First: signed, File: file, Detail: "there are entries behind the last one that was signed"})
 	}
 	if entries, file, err := w.readEntries(b, tileWidth); err == nil && uint64(len(entries)) > signed-b*tileWidth {
