@@ -263,6 +263,9 @@ func TestAnnouncer(t *testing.T) {
 	if d, e, err := an.Announce(Facts{}, 0, r.keys, r.now); d != nil || e != nil || err == nil {
 		t.Error("announced without a unicast port")
 	}
+	if d, e, err := an.Announce(facts, 0, nil, r.now); d != nil || e != nil || err == nil {
+		t.Error("announced without a key")
+	}
 	for name, cfg := range map[string]AnnouncerConfig{"no key": {Epoch: 1}, "no epoch": {Node: signer(1)}} {
 		if an, err := NewAnnouncer(cfg); an != nil || err == nil {
 			t.Errorf("%s: accepted", name)

@@ -58,6 +58,9 @@ func NewAnnouncer(cfg AnnouncerConfig) (*Announcer, error) {
 // record. Each call uses up one counter, so a beacon is made once and may be sent on many interfaces. Ask with FlagProbe or
 // FlagSolicit, answer with FlagReply.
 func (an *Announcer) Announce(f Facts, flags Flags, ks *Keys, now time.Time) (datagram, envelope []byte, err error) {
+	if ks == nil {
+		return nil, nil, errors.New("beacon: no group secret to seal with")
+	}
 	a := Announcement{
 		Node: an.cfg.Node.NodeID(), Epoch: an.cfg.Epoch, Counter: an.counter.Add(1), TimeMS: uint64(max(now.UnixMilli(), 0)),
 		Endpoints: []identity.Endpoint{}, Digest: f.Digest, Flags: flags, GroupGen: ks.Newest(),
