@@ -9,7 +9,8 @@ import (
 
 // dial is one connection attempt under way.
 type dial struct {
-	id DialID
+	id    DialID
+	began time.Duration
 	dialJob
 }
 
@@ -102,7 +103,7 @@ func (c *Core) launch(j *dialJob) {
 
 func (c *Core) begin(j *dialJob) {
 	c.nextDial++
-	c.dials[c.nextDial] = &dial{id: c.nextDial, dialJob: *j}
+	c.dials[c.nextDial] = &dial{id: c.nextDial, began: c.now.Mono, dialJob: *j}
 	c.emit(Dial{ID: c.nextDial, Peer: j.peer.id, At: j.addr.at, AES: j.peer.aes})
 }
 
@@ -156,10 +157,10 @@ func (c *Core) planRetry(p *peer) {
 	}
 }
 
-// cancelDials gives up p's dials.
-func (c *Core) cancelDials(p *peer) {
+// cancelDials gives up p's dials that have been under way for at least age.
+func (c *Core) cancelDials(p *peer, age time.Duration) {
 	for _, id := range sortedDials(c.dials) {
-		if d := c.dials[id]; d != nil && d.peer == p {
+		if d := c.dials[id]; d != nil && d.peer == p && c.now.Mono-d.began >= age {
 			c.emit(CancelDial{ID: id})
 			c.endDial(id)
 		}

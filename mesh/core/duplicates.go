@@ -23,7 +23,9 @@ import (
 // resolveDuplicates is called at the peer's first READY on s. It reports whether s is still there.
 func (c *Core) resolveDuplicates(s *sess) bool {
 	for _, old := range slices.Clone(s.peer.sessions) {
-		if old != s && !old.draining && old.ready() && c.sessions[old.id] != nil {
+		switch {
+		case old == s || old.draining || c.sessions[old.id] == nil:
+		case old.ready(), old.boot != s.boot && old.up < s.up: // the latter will never be ready: its peer is gone
 			c.settle(old, s)
 		}
 		if c.sessions[s.id] == nil {

@@ -97,7 +97,7 @@ func (c *Core) cut(p *peer, code session.Code) {
 	if code == session.CodeRevoked {
 		p.revoked = true
 		p.dialT.stop()
-		c.cancelDials(p)
+		c.cancelDials(p, 0)
 	}
 	for _, s := range slices.Clone(p.sessions) {
 		c.drop(s, code)

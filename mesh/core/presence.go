@@ -46,7 +46,10 @@ func (c *Core) beaconIn(ev BeaconIn) {
 		if ev.Boot != p.boot8 {
 			p.boot8 = ev.Boot
 			p.resetBackoff()
-			c.askAll(p) // it restarted: the sessions held with it may be dead, which only asking can tell
+			// It restarted: the sessions held with it may be dead, which only asking can tell, and dials that hang were to a host
+			// that was not there.
+			c.askAll(p)
+			c.cancelDials(p, hangingDial)
 		}
 	} else if ev.Told {
 		return // an older record than the one held

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -42,8 +43,15 @@ func settledMesh(t testing.TB, n int, seed uint64) *sim {
 	return s
 }
 
-// shared are the connections between two nodes that are a session at both ends.
-func (s *sim) shared(a, b *simNode) (list []*sess) {
+// shared are the connections between two nodes that are a session at both ends, on which both have READY.
+func (s *sim) shared(a, b *simNode) []*sess {
+	return slices.DeleteFunc(s.held(a, b), func(x *sess) bool {
+		return !x.ready() || !b.core.sessions[a.ends[x.id].peer.id].ready()
+	})
+}
+
+// held are the connections that both nodes hold as a session.
+func (s *sim) held(a, b *simNode) (list []*sess) {
 	if !a.up || !b.up {
 		return nil
 	}
@@ -52,7 +60,7 @@ func (s *sim) shared(a, b *simNode) (list []*sess) {
 		if x.peer.id != b.id || e == nil || e.closed {
 			continue
 		}
-		if y := b.core.sessions[e.peer.id]; y != nil && e.peer.n == b && !e.peer.closed && x.ready() && y.ready() {
+		if y := b.core.sessions[e.peer.id]; y != nil && e.peer.n == b && !e.peer.closed {
 			list = append(list, x)
 		}
 	}

@@ -32,7 +32,7 @@ func (c *Core) sessionUp(ev SessionUp) {
 			at = d.addr.at
 		}
 		s.addr = c.reached(p, at)
-		c.cancelDials(p)
+		c.cancelDials(p, 0)
 	}
 	c.sessions[s.id] = s
 	i, _ := slices.BinarySearchFunc(c.live, s.id, func(s *sess, id SessionID) int { return int(int64(s.id) - int64(id)) })

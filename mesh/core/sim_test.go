@@ -107,6 +107,7 @@ type end struct {
 	id     SessionID
 	peer   *end
 	closed bool
+	upAt   time.Duration // when the daemon's loop learns of it
 	last   time.Duration // arrival of the last thing on its way to this end
 }
 
@@ -364,7 +365,7 @@ func (e *end) down(code session.Code) {
 	}
 	e.closed = true
 	delete(e.n.ends, e.id)
-	e.n.later(0, func() { e.n.step(SessionDown{ID: e.id, Code: code}) })
+	e.n.later(max(0, e.upAt-e.n.s.now), func() { e.n.step(SessionDown{ID: e.id, Code: code}) })
 }
 
 func (n *simNode) announce() BeaconIn {
@@ -419,14 +420,10 @@ func (n *simNode) dial(d Dial) {
 			}
 		})
 	}
-	i := slices.IndexFunc(s.nodes, func(m *simNode) bool { return m.at == d.At })
-	if i < 0 || s.blocked(n, s.nodes[i]) || s.blocked(s.nodes[i], n) || !s.nodes[i].powered || s.nodes[i].asleep {
-		fail(5*time.Second, 0)
-		return
-	}
-	m := s.nodes[i]
-	s.in(total/2, func() {
+	s.connect(n, d, total, func(m *simNode) {
 		switch {
+		case m == nil:
+			fail(0, 0)
 		case !m.up || m.id != d.Peer:
 			fail(total/2, 0)
 		case m.frozen:
@@ -434,6 +431,29 @@ func (n *simNode) dial(d Dial) {
 		default:
 			run := m.run
 			n.later(total/2, func() { n.finishDial(d, m, run, seq) })
+		}
+	})
+}
+
+// connect finds who is at an address; to a host that does not answer, TCP repeats itself after 1 and 3 s.
+func (s *sim) connect(n *simNode, d Dial, total time.Duration, done func(m *simNode)) {
+	i := slices.IndexFunc(s.nodes, func(m *simNode) bool { return m.at == d.At })
+	if i < 0 {
+		done(nil)
+		return
+	}
+	m, answered := s.nodes[i], false
+	for _, after := range []time.Duration{0, time.Second, 3 * time.Second} {
+		s.in(after+total/2, func() {
+			if !answered && !s.blocked(n, m) && !s.blocked(m, n) && m.powered && !m.asleep {
+				answered = true
+				done(m)
+			}
+		})
+	}
+	s.in(5*time.Second, func() {
+		if !answered {
+			done(nil)
 		}
 	})
 }
@@ -460,7 +480,9 @@ func (n *simNode) finishDial(d Dial, m *simNode, run int, seq uint64) {
 	n.open(mine)
 	// The loop of the daemon learns of it a little later, and may give the dial up meanwhile without effect.
 	boot := m.boot
-	n.later(s.between(0, time.Millisecond), func() {
+	loop := s.between(0, time.Millisecond)
+	mine.last, mine.upAt = s.now+loop, s.now+loop
+	n.later(loop, func() {
 		delete(n.dials, d.ID)
 		n.step(SessionUp{
 			ID: mine.id, Dial: d.ID, Peer: m.id, Role: keys.RoleDialer, Boot: boot, ConnSeq: seq, Remote: m.at, Certificate: m.cert,
@@ -472,7 +494,7 @@ func (n *simNode) finishDial(d Dial, m *simNode, run int, seq uint64) {
 			return
 		}
 		m.do(func() {
-			if m.run != run {
+			if m.run != run || theirs.closed {
 				return
 			}
 			m.open(theirs)
