@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -202,6 +203,8 @@ func TestRootFieldRules(t *testing.T) {
 		"not more than half":             func(r *Root) { r.Threshold = 1 },
 		"threshold 4":                    func(r *Root) { r.Threshold = 4 },
 		"0 keys":                         func(r *Root) { r.Keys = nil },
+		"16 keys":                        func(r *Root) { _, r.Keys = rootKeys(16); r.Threshold = 16 },
+		"use a-z":                        func(r *Root) { r.Issuers[0].Name = "NO" },
 		"algorithm":                      func(r *Root) { r.Keys[0].Alg = 2 },
 		"keys not sorted":                func(r *Root) { r.Keys[0], r.Keys[1] = r.Keys[1], r.Keys[0] },
 		"key 0":                          func(r *Root) { r.Keys[0].Pub = small },
@@ -395,5 +398,47 @@ func TestLargestRoot(t *testing.T) {
 	t.Logf("largest root: %d bytes, frame %d", len(raw), len(f.Body))
 	if len(f.Body) > 65_518 {
 		t.Fatal("does not fit a control record")
+	}
+}
+
+// TestRootCheckFollowsAlone: the rule holds wherever it is asked, also where the caller has looked already.
+func TestRootCheckFollowsAlone(t *testing.T) {
+	w := newWorld(t, 1, "a")
+	for words, change := range map[string]func(*Root){
+		"another mesh": func(r *Root) { r.Mesh[0] ^= 1 },
+		"skips":        func(r *Root) { r.Version = 3 },
+	} {
+		if err := next(w.start, change).checkFollows(w.start.Root()); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: %v", words, err)
+		}
+	}
+}
+
+// TestSignedObjectsAreStrict: a field of a later version, signed by the right keys, is refused.
+func TestSignedObjectsAreStrict(t *testing.T) {
+	w := newWorld(t, 1, "a")
+	a := w.writer("a")
+	extend := func(payload []byte) []byte {
+		var m map[uint64]any
+		if err := wire.Unmarshal(payload, &m); err != nil {
+			t.Fatal(err)
+		}
+		m[23] = uint64(1)
+		return wire.MustMarshal(m)
+	}
+	r := next(w.start, nil)
+	wantRootError(t, w.start, identity.Seal(keys.LabelRoot, w.mesh, extend(r.encode()), w.roots...).Encode(), ErrInvalid, "root: ")
+	env, err := identity.ParseEnvelope(a.sign(a.draft(revokeNode("one"))).raw, MaxEntry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := identity.Seal(keys.LabelEntry, w.mesh, extend(env.Payload), a.key).Encode()
+	if _, _, err := w.start.ApplyEntry(raw); !errors.Is(err, ErrInvalid) {
+		t.Fatalf("entry: %v", err)
+	}
+	h := Head{Mesh: w.mesh, Issuer: a.key.Public(), RootVersion: 1, Time: epoch0, Hash: a.prev}
+	raw = identity.Seal(keys.LabelHead, w.mesh, extend(wire.MustMarshal(&h)), a.key).Encode()
+	if _, err := w.start.ApplyHead(raw, epoch0); !errors.Is(err, ErrInvalid) {
+		t.Fatalf("head: %v", err)
 	}
 }
