@@ -143,11 +143,11 @@ func (b *Book) applyLocked(r *record) error {
 // writeLocked makes r durable, then applies it: what memory holds is always on disk.
 //
 // After a failed write it is uncertain whether the disk has the record. Nothing more is accepted until the log was reopened, which voids
-// the record; if we crash before that, the next start may find it: a spend by a node that was not answered, and by no other.
+// the record, and it is written again; if we crash before that, the next start may find it: a spend by a node that was not answered,
+// and by no other.
 func (b *Book) writeLocked(r *record) error {
 	_, err := b.log.AppendSync(wire.MustMarshal(r))
 	if errors.Is(err, durable.ErrFailed) {
-		// It failed earlier, and nothing was written now.
 		if _, err = b.log.Reopen(); err == nil {
 			_, err = b.log.AppendSync(wire.MustMarshal(r))
 		}
