@@ -183,7 +183,8 @@ func (c *Core) peerFor(id keys.NodeID) *peer {
 	if !enrolled && !c.roomForCandidate() {
 		return nil
 	}
-	p := &peer{id: id, born: c.now.Mono, lastBeacon: never, lastTraffic: never, enrolled: enrolled}
+	_, revoked := c.st.Revoked(id)
+	p := &peer{id: id, born: c.now.Mono, lastBeacon: never, lastTraffic: never, enrolled: enrolled, revoked: revoked}
 	c.peers[id] = p
 	i, _ := c.place(id)
 	c.order = slices.Insert(c.order, i, p)

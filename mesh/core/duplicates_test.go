@@ -150,7 +150,7 @@ func TestDialsAndRestarts(t *testing.T) {
 		d.runFor(3 * second)
 		d.disturbed()
 		if len(d.a.core.live) != 1 || len(d.b.core.live) != 1 {
-			}
+		}
 		d.wantOne()
 	}
 }

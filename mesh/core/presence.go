@@ -35,8 +35,11 @@ func (c *Core) nextBeacon() {
 }
 
 func (c *Core) beaconIn(ev BeaconIn) {
+	if _, revoked := c.st.Revoked(ev.Node); revoked {
+		return
+	}
 	p := c.peerFor(ev.Node)
-	if p == nil || p.revoked {
+	if p == nil {
 		return
 	}
 	if ev.Epoch > p.epoch || ev.Epoch == p.epoch && ev.Counter > p.counter {

@@ -439,7 +439,7 @@ func (n *simNode) dial(d Dial) {
 func (s *sim) connect(n *simNode, d Dial, total time.Duration, done func(m *simNode)) {
 	i := slices.IndexFunc(s.nodes, func(m *simNode) bool { return m.at == d.At })
 	if i < 0 {
-		done(nil)
+		s.in(5*time.Second, func() { done(nil) })
 		return
 	}
 	m, answered := s.nodes[i], false

@@ -1,6 +1,14 @@
 package core
 
-import "github.com/sovereignmesh/meshkey/trust"
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/session"
+	"github.com/sovereignmesh/meshkey/trust"
+)
 
 // publish makes a change this host's own: it is in the log, and the core is told.
 func (n *simNode) publish(changes ...trust.Change) {
@@ -10,3 +18,532 @@ func (n *simNode) publish(changes ...trust.Change) {
 	}
 	n.step(TrustIn{Changes: own})
 }
+
+// sinceLog are a node's effects after its first i.
+func (n *simNode) sinceLog(i int) (out []Effect) {
+	for _, l := range n.log[i:] {
+		out = append(out, l.e)
+	}
+	return out
+}
+
+// synced reports whether all nodes that run have the same view, but for those that nobody tells anything any more.
+func (s *sim) synced() bool {
+	for _, n := range s.nodes {
+		if _, revoked := s.nodes[0].ledger.Current().Revoked(n.id); n.up && !revoked && n.ledger.Current().Digest() != s.nodes[0].ledger.Current().Digest() {
+			return false
+		}
+	}
+	return true
+}
+
+// A revocation that arrives is applied in the same step: the node's sockets are cut first, then it goes to every other session, ahead
+// of other frames; it is at everybody's within 100 ms, and nobody has a session with the revoked node any more.
+func TestRevocation(t *testing.T) {
+	for seed := range uint64(20) {
+		s := settledMesh(t, 5, seed)
+		a, b, victim := s.nodes[0], s.nodes[1], s.nodes[3]
+		ch := s.f.revocation(3)
+		x := s.held(b, a)[0]
+		mark := len(b.log)
+		b.step(FrameIn{ID: x.id, Body: parsed(t, ch.Body), Raw: ch.Body})
+		all := b.sinceLog(mark)
+		cut := slices.IndexFunc(all, func(e Effect) bool { _, ok := e.(CutNode); return ok })
+		if cut != 0 || all[cut].(CutNode).Node != victim.id || all[cut].(CutNode).Code != session.CodeRevoked {
+			t.Fatalf("first effect: %+v", all[0])
+		}
+		var to []SessionID
+		told := false
+		for _, e := range all[1:] {
+			switch e := e.(type) {
+			case SendRaw:
+				if told || !e.Urgent || e.ID == x.id {
+					t.Fatalf("sent late, not urgently or to the source: %+v", e)
+				}
+				to = append(to, e.ID)
+			case TrustChanged:
+				told = true
+				if e.From != a.id {
+					t.Fatalf("change of %s", e.From.Short())
+				}
+			}
+		}
+		if len(to) != 2 || !told { // the other two
+			t.Fatalf("pushed to %d sessions, told %v", len(to), told)
+		}
+		at := s.now
+		s.runFor(100 * time.Millisecond)
+		for _, n := range s.nodes {
+			if n == victim {
+				continue
+			}
+			if cuts, _ := effects[CutNode](n, at); len(cuts) != 1 || n.peer(victim).revoked != true || len(n.peer(victim).sessions) != 0 {
+				t.Fatalf("node %d cut %d times", n.i, len(cuts))
+			}
+		}
+		// It stays out, whatever it sends and however often it dials.
+		since := s.now
+		s.runFor(60 * second)
+		for _, n := range s.nodes {
+			if n == victim {
+				if len(n.core.live) > 0 {
+					t.Fatal("the revoked node has a session")
+				}
+				continue
+			}
+			if d, _ := effects[Dial](n, since); slices.ContainsFunc(d, func(d Dial) bool { return d.Peer == victim.id }) {
+				t.Fatalf("the revoked node was dialled by %d, seed %d", n.i, seed)
+			}
+		}
+	}
+}
+
+func parsed(t *testing.T, raw []byte) session.Body {
+	t.Helper()
+	b, err := session.ParseBody(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Dials to a node that is revoked are given up in the same step, those under way and those that wait.
+func TestRevocationAbortsDials(t *testing.T) {
+	s := newSim(t, newFixture(t, 2), 1)
+	s.handshake = func() time.Duration { return second }
+	a, b := s.nodes[0], s.nodes[1]
+	a.start()
+	a.step(AddSeed{Peer: b.id, At: b.at})
+	a.step(AddSeed{Peer: b.id, At: b.udp})
+	s.runFor(220 * time.Millisecond)
+	if len(a.core.dials) == 0 || a.peer(b).dialing != 2 {
+		t.Fatalf("%d dials, %d planned", len(a.core.dials), a.peer(b).dialing)
+	}
+	a.publish(s.f.revocation(1))
+	s.runFor(10 * second)
+	if c, _ := effects[CancelDial](a, 0); len(c) == 0 || len(a.core.dials) > 0 || a.peer(b).dialing != 0 {
+		t.Fatalf("%d given up, %d under way", len(c), len(a.core.dials))
+	}
+	if d, _ := effects[Dial](a, 300*time.Millisecond); len(d) > 0 {
+		t.Fatal("dialled after the revocation")
+	}
+}
+
+// A change made on one host is everywhere within 100 ms, and shows at its maker by the others' digests.
+func TestChangeSpreads(t *testing.T) {
+	for seed := range uint64(10) {
+		s := settledMesh(t, 5, seed)
+		s.nodes[2].publish(s.f.write(trust.OpGrant{GID: 1, Who: trust.AnyNode(), What: trust.What{Target: trust.AnyNode(), Service: "web"}}))
+		s.runFor(100 * time.Millisecond)
+		if !s.synced() {
+			t.Fatal("views differ")
+		}
+		s.runFor(150 * time.Millisecond)
+		for _, x := range s.nodes[2].core.live {
+			if x.theirs != s.nodes[2].ledger.Current().Digest() {
+				t.Fatal("a peer has not shown that it has the change")
+			}
+		}
+	}
+}
+
+// What is not pushed is found by the digests of heartbeats: two nodes agree within 12 s.
+func TestDigestFindsWhatWasNotPushed(t *testing.T) {
+	for seed := range uint64(10) {
+		s := settledMesh(t, 2, seed)
+		s.f.apply(s.nodes[seed%2].ledger, s.f.revocation(1).Frame) // nobody is told, not even the core
+		s.nodes[seed%2].core.st = s.nodes[seed%2].ledger.Current()
+		s.runFor(12 * second)
+		if !s.synced() {
+			t.Fatal("views differ")
+		}
+	}
+}
+
+// A node that was away learns at its return what was revoked, before anybody gets a stream from it.
+func TestReturnAfterRevocation(t *testing.T) {
+	for seed := range uint64(10) {
+		s := settledMesh(t, 4, seed)
+		away, victim := s.nodes[0], s.nodes[3]
+		away.kill()
+		s.runFor(2 * second)
+		s.nodes[1].publish(s.f.revocation(3))
+		s.runFor(2 * second)
+		s.onStep = func(n *simNode) {
+			for _, x := range n.core.live {
+				if n == away && x.peer.id == victim.id && x.full() {
+					t.Fatal("full with a revoked node")
+				}
+			}
+		}
+		away.startWith(s.f.ledger())
+		s.runFor(1500 * time.Millisecond)
+		if !s.synced() || len(away.core.live) != 2 {
+			t.Fatalf("synced %v, %d sessions", s.synced(), len(away.core.live))
+		}
+	}
+}
+
+// While it syncs a node lets nobody be full: with two nodes the peer's own view counts, with more the views of min(2, others).
+func TestSyncing(t *testing.T) {
+	for _, c := range []struct{ n, views int }{{2, 1}, {3, 1}, {4, 2}, {6, 2}} {
+		s := newSim(t, newFixture(t, c.n), 1)
+		s.onStep = func(n *simNode) {
+			for _, x := range n.core.live {
+				seen := 0
+				for _, id := range n.core.views {
+					if id != x.peer.id || c.n == 2 {
+						seen++
+					}
+				}
+				if x.states.Local() == session.Full && !n.core.waited && seen < c.views {
+					t.Fatalf("%d nodes: full with %d views", c.n, seen)
+				}
+				if x.unsynced {
+					t.Fatal("flagged unsynced though the views were there")
+				}
+			}
+		}
+		for _, n := range s.nodes {
+			n.start()
+		}
+		s.runFor(1500 * time.Millisecond)
+		s.wantAllSessions()
+		s.runFor(10 * second)
+	}
+}
+
+// Of three nodes one is off: nobody else's view can be had, so full is given after 2 s, and that is flagged, in READY too. When the
+// third comes, the next session is not.
+func TestUnsynced(t *testing.T) {
+	s := newSim(t, newFixture(t, 3), 2)
+	a, b, c := s.nodes[0], s.nodes[1], s.nodes[2]
+	a.start()
+	b.start()
+	s.runFor(1990 * time.Millisecond)
+	if x := s.shared(a, b); len(x) != 1 || x[0].states.Local() != session.Restricted {
+		t.Fatal("full without views, before 2 s")
+	}
+	s.runFor(100 * time.Millisecond)
+	s.wantAllSessions()
+	for _, n := range []*simNode{a, b} {
+		states, at := effects[SessionState](n, 0)
+		last := states[len(states)-1]
+		if last.State != session.Full || !last.Unsynced {
+			t.Fatalf("%+v", last)
+		}
+		wantBetween(t, "full", at[len(at)-1], 2*second, 2100*time.Millisecond)
+		sent, _ := effects[Send](n, 0)
+		if !slices.ContainsFunc(sent, func(e Send) bool { return e.Body == session.Ready{State: session.Full, Unsynced: true} }) {
+			t.Fatal("READY does not say so")
+		}
+	}
+	c.start()
+	s.runFor(5 * second)
+	s.wantAllSessions()
+	if x := s.shared(a, c)[0]; x.unsynced {
+		t.Fatal("unsynced, though another node's view was seen")
+	}
+}
+
+// A view that can only be reached by what others send counts when it is reached.
+func TestViewReachedThroughOthers(t *testing.T) {
+	s := settledMesh(t, 4, 3)
+	away := s.nodes[0]
+	away.kill()
+	for range 20 {
+		s.nodes[1].publish(s.f.write(trust.OpRevokeNode{Node: keyOf("stranger %d", s.f.author.Current().Epoch()).NodeID(), Reason: 1}))
+	}
+	s.runFor(second)
+	away.start()
+	s.runFor(1500 * time.Millisecond)
+	s.wantAllSessions()
+	if !s.synced() {
+		t.Fatal("views differ")
+	}
+	for _, x := range away.core.live {
+		if x.unsynced {
+			t.Fatal("unsynced")
+		}
+	}
+}
+
+// A certificate that ends under a session ends the session, and everything of the node, with code 6 within 5 s.
+func TestExpiryUnderASession(t *testing.T) {
+	for seed := range uint64(10) {
+		s := newSim(t, newFixtureUntil(t, 3, 40), seed)
+		for _, n := range s.nodes {
+			n.start()
+		}
+		s.runFor(39 * second)
+		s.wantAllSessions()
+		s.runTo(45 * second)
+		for _, n := range s.nodes {
+			cuts, at := effects[CutNode](n, 0)
+			if len(cuts) < 2 {
+				t.Fatalf("%d cut", len(cuts))
+			}
+			for i := range 2 {
+				wantBetween(t, "cut", at[i], 40*second, 45*second)
+				if cuts[i].Code != session.CodeExpired {
+					t.Fatalf("code %v", cuts[i].Code)
+				}
+			}
+			for _, x := range n.core.live {
+				if x.states.Local() >= session.Full {
+					t.Fatal("full with an expired node")
+				}
+			}
+		}
+	}
+}
+
+// A renewal that is in the log before the end extends the session in place.
+func TestRenewalExtendsTheSession(t *testing.T) {
+	s := newSim(t, newFixtureUntil(t, 2, 40), 1)
+	for _, n := range s.nodes {
+		n.start()
+	}
+	s.runFor(30 * second)
+	before := s.shared(s.nodes[0], s.nodes[1])[0]
+	for i := range s.nodes {
+		s.nodes[0].publish(s.f.write(trust.EnrollOp(s.f.certify(i, epoch0, epoch0+10*hour))))
+	}
+	s.runFor(120 * second)
+	if after := s.shared(s.nodes[0], s.nodes[1]); len(after) != 1 || after[0] != before || !after[0].full() {
+		t.Fatal("the session did not stay")
+	}
+	// And one revoked certificate of a node that has another does not end it either; the node's end is another op.
+	s.nodes[0].publish(s.f.write(trust.OpRevokeCert{Issuer: s.f.issuer.Public(), Serial: s.nodes[1].cert.Serial, Reason: 1}))
+	if s.shared(s.nodes[0], s.nodes[1])[0] != before {
+		t.Fatal("a revoked old certificate ended the session")
+	}
+}
+
+// The revocation of a node's only certificate ends it.
+func TestRevokedCertificate(t *testing.T) {
+	s := settledMesh(t, 3, 1)
+	a, b := s.nodes[0], s.nodes[1]
+	since := s.now
+	a.publish(s.f.write(trust.OpRevokeCert{Issuer: s.f.issuer.Public(), Serial: b.cert.Serial, Reason: 1}))
+	cuts, _ := effects[CutNode](a, since)
+	if len(cuts) != 1 || cuts[0].Node != b.id || cuts[0].Code != session.CodeRevoked {
+		t.Fatalf("cut %+v", cuts)
+	}
+}
+
+// A newcomer whose enrolment is not in the log yet has a restricted session that becomes full with the entry.
+func TestEnrolmentPromotes(t *testing.T) {
+	f := newFixture(t, 3)
+	s := newSim(t, f, 1)
+	whole := f.ledger()
+	f.history = nil
+	f.t.Helper()
+	a, b := s.nodes[0], s.nodes[1]
+	a.startWith(f.ledger()) // knows nobody
+	b.startWith(whole)
+	b.step(AddSeed{Peer: a.id, At: a.at})
+	s.runFor(3 * second)
+	s.runFor(2 * second)
+	if x := s.shared(a, b); len(x) != 1 || !x[0].full() || !a.peer(b).enrolled || len(a.core.candidates) != 0 {
+		t.Fatalf("%d sessions; %d candidates", len(x), len(a.core.candidates))
+	}
+	if a.core.peers[s.nodes[2].id] == nil {
+		t.Fatal("a node the log names is not in the table")
+	}
+}
+
+// What no honest node sends ends the session with code 8, is told, and the peer has 60 s of rest, from both sides.
+func TestInvalidFrame(t *testing.T) {
+	s := settledMesh(t, 3, 1)
+	a, b := s.nodes[0], s.nodes[1]
+	x := s.held(a, b)[0]
+	since := s.now
+	bad := s.f.revocation(2)
+	raw := slices.Clone(bad.Body)
+	raw[len(raw)-1] ^= 1 // the signature
+	a.step(FrameIn{ID: x.id, Body: parsed(t, raw), Raw: raw})
+	closed, _ := effects[CloseSession](a, since)
+	if len(closed) != 1 || closed[0].Code != session.CodeProtocol || closed[0].ID != x.id {
+		t.Fatalf("closed %+v", closed)
+	}
+	if r, _ := effects[TrustRejected](a, since); len(r) != 1 || r[0].From != b.id {
+		t.Fatalf("rejected %+v", r)
+	}
+	if a.ledger.Current().Digest() != s.nodes[2].ledger.Current().Digest() {
+		t.Fatal("it was applied")
+	}
+	s.runTo(since + invalidPause - 10*time.Millisecond)
+	if d, _ := effects[Dial](a, since); slices.ContainsFunc(d, func(d Dial) bool { return d.Peer == b.id }) {
+		t.Fatal("dialled during the pause")
+	}
+	if len(a.peer(b).sessions) > 0 {
+		t.Fatal("a session during the pause")
+	}
+	s.runFor(30 * second)
+	if a.core.stopping || len(s.shared(a, b)) != 1 {
+		t.Fatal("no session after the pause")
+	}
+}
+
+// A flood of entries nobody asked for ends the session; so does one of vectors. What an honest peer can pile up does not.
+func TestFlood(t *testing.T) {
+	s := settledMesh(t, 3, 1)
+	a, b := s.nodes[0], s.nodes[1]
+	entry := s.f.history[0].Body
+	vec := s.held(b, a)[0].sync.Vec(0)[0].Body
+	for name, raw := range map[string][]byte{"entries": entry, "vectors": vec} {
+		x := s.held(a, b)[0]
+		b, since := parsed(t, raw), s.now
+		for range 700 { // an honest queue and what the socket holds
+			a.step(FrameIn{ID: x.id, Body: b, Raw: raw})
+		}
+		if a.core.sessions[x.id] == nil {
+			t.Fatalf("%s: closed after 700", name)
+		}
+		n := 700
+		for ; a.core.sessions[x.id] != nil && n < 100_000; n++ {
+			a.step(FrameIn{ID: x.id, Body: b, Raw: raw})
+		}
+		closed, _ := effects[CloseSession](a, since)
+		if len(closed) != 1 || closed[0].Code != session.CodeProtocol || n > 3000 {
+			t.Fatalf("%s: after %d frames closed %+v", name, n, closed)
+		}
+		s.runFor(95 * second)
+		s.wantAllSessions()
+	}
+}
+
+// An honest relay of a long catch-up does not trip its neighbours: 300 entries reach everybody, and nobody is closed.
+func TestLongCatchUpIsNoFlood(t *testing.T) {
+	s := settledMesh(t, 4, 1)
+	since := s.now
+	var changes []trust.Change
+	for i := range 600 {
+		changes = append(changes, s.f.write(trust.OpGrant{
+			GID: uint64(i + 1), Who: trust.AnyNode(), What: trust.What{Target: trust.AnyNode(), Service: "web"},
+		}))
+	}
+	s.nodes[0].publish(changes...)
+	s.runFor(10 * second)
+	if !s.synced() {
+		t.Fatal("views differ")
+	}
+	for _, n := range s.nodes {
+		n.wantNoClose(since)
+		for _, x := range n.core.live {
+			if x.sync.Dropped() > 0 {
+				t.Fatalf("%d frames were dropped", x.sync.Dropped())
+			}
+		}
+	}
+}
+
+// Control kinds of a later version are no reason to part.
+func TestUnknownKindsStay(t *testing.T) {
+	s := settledMesh(t, 2, 1)
+	a := s.nodes[0]
+	x := a.core.live[0]
+	for k := session.Kind(128); k < 255; k++ {
+		a.step(FrameIn{ID: x.id, Body: session.Unknown{K: k}, Raw: []byte{0x81, 0x18, byte(k)}})
+	}
+	s.runFor(30 * second)
+	if a.core.sessions[x.id] != x {
+		t.Fatal("a session with unknown kinds was closed")
+	}
+}
+
+// Anything but READY first breaks the protocol; READY that does not come, or a state without streams, has its time.
+func TestReadyOrderAndLimits(t *testing.T) {
+	up := func() (*simNode, *simNode, SessionID) {
+		n, m := pairUp(t, 0)
+		n.lastID++
+		n.step(SessionUp{ID: n.lastID, Peer: m.id, Role: keys.RoleAcceptor, ConnSeq: 1, Boot: [16]byte{1}, Certificate: m.cert, RootVersion: 1})
+		return n, m, n.lastID
+	}
+	wantClosed := func(n *simNode, code session.Code, at time.Duration) {
+		t.Helper()
+		closed, when := effects[CloseSession](n, 5*second)
+		if len(closed) != 1 || closed[0].Code != code || when[0] != at {
+			t.Fatalf("closed %+v at %v, want code %s at %v", closed, when, code, at)
+		}
+	}
+	n, m, id := up()
+	if sent, _ := effects[Send](n, 5*second); len(sent) != 1 || sent[0].Body.Kind() != session.KindReady {
+		t.Fatalf("first records: %+v", sent)
+	}
+	n.step(FrameIn{ID: id, Body: session.Number{K: session.KindAck, N: 1}, Raw: []byte{1}})
+	wantClosed(n, session.CodeProtocol, 5*second)
+
+	n, _, _ = up()
+	n.s.runFor(10 * second)
+	wantClosed(n, session.CodeProtocol, 10*second)
+
+	n, _, id = up()
+	n.s.runFor(second)
+	n.step(FrameIn{ID: id, Body: session.Ready{State: session.Restricted}, Raw: []byte{1}})
+	for range 40 {
+		n.s.runFor(second)
+		n.step(HeartbeatIn{ID: id})
+	}
+	wantClosed(n, session.CodeLimit, 35*second)
+
+	n, m, id = up()
+	n.step(FrameIn{ID: id, Body: session.Ready{State: session.Full}, Raw: []byte{1}})
+	n.step(FrameIn{ID: id, Body: session.Ready{State: session.Restricted}, Raw: []byte{1}})
+	wantClosed(n, session.CodeProtocol, 5*second)
+
+	// Bytes are limited below full.
+	n, m, id = up()
+	n.step(FrameIn{ID: id, Body: session.Ready{State: session.Restricted}, Raw: []byte{1}})
+	raw := make([]byte, 60_000)
+	for range 80 {
+		n.step(FrameIn{ID: id, Body: session.Number{K: session.KindAck, N: 1}, Raw: raw})
+	}
+	wantClosed(n, session.CodeLimit, 5*second)
+	_ = m
+}
+
+// A session that its peer drains is still judged: expiry and revocation end it.
+func TestDrainingSessionIsJudged(t *testing.T) {
+	s := newSim(t, newFixtureUntil(t, 2, 40), 1)
+	for _, n := range s.nodes {
+		n.start()
+	}
+	s.runFor(30 * second)
+	a := s.nodes[0]
+	x := a.core.live[0]
+	a.step(FrameIn{ID: x.id, Body: session.Number{K: session.KindGoAway, N: 2}, Raw: []byte{1}})
+	if x.published.State != session.Draining {
+		t.Fatal("GOAWAY does not drain")
+	}
+	s.runTo(45 * second)
+	if cuts, _ := effects[CutNode](a, 0); len(cuts) == 0 || a.core.sessions[x.id] != nil {
+		t.Fatal("a draining session outlived its certificate")
+	}
+}
+
+// At a stop every peer is told, and nothing happens any more.
+func TestStop(t *testing.T) {
+	s := settledMesh(t, 3, 1)
+	a := s.nodes[0]
+	since := s.now
+	a.step(Stop{})
+	closed, _ := effects[CloseSession](a, since)
+	if len(closed) != 2 || closed[0].Code != session.CodeShutdown || closed[1].Code != session.CodeShutdown {
+		t.Fatalf("closed %+v", closed)
+	}
+	mark := len(a.log)
+	a.step(NetChange{})
+	a.step(a.peerBeacon(s.nodes[1]))
+	s.runFor(60 * second)
+	if later := a.sinceLog(mark); len(later) > 0 {
+		for _, e := range later {
+			if c, ok := e.(CloseSession); !ok || c.Code != session.CodeShutdown {
+				t.Fatalf("after the stop: %+v", e)
+			}
+		}
+	}
+}
+
+func (n *simNode) peerBeacon(m *simNode) BeaconIn { return m.announce() }
