@@ -43,7 +43,14 @@ func (n *Node) interfacesChanged(s netmon.Snapshot) {
 		}
 	}
 	n.interfaces = views
+	var full []core.SessionID
+	for id, l := range n.links {
+		if l.open() {
+			full = append(full, id)
+		}
+	}
 	n.mu.Unlock()
+	n.tellSelf(full...)
 	n.post(core.NetChange{Prefixes: prefixes})
 }
 
@@ -106,6 +113,7 @@ func (n *Node) setEndpointsLocked(id keys.NodeID, eps []netip.AddrPort) {
 		n.knownAddrs[ap.Addr().WithZone("")]++
 	}
 	n.endpoints[id] = slices.Clone(eps)
+	n.wakeLocked() // a stream may be waiting for an address
 }
 
 // noteDial remembers why the last dial of a peer failed, for people.

@@ -217,10 +217,14 @@ func (n *Node) openStream(ctx context.Context, l *link, t Target) (c *Conn, retr
 
 // connectStream opens the TCP connection of a stream: to the address the session was dialled at, or to one the peer announces.
 func (n *Node) connectStream(ctx context.Context, l *link) (net.Conn, error) {
+	addrs, err := n.awaitAddresses(ctx, l)
+	if err != nil {
+		return nil, err
+	}
 	cctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	var last error = errors.New("no address of the peer is known")
-	for _, at := range n.streamAddresses(l) {
+	var last error
+	for _, at := range addrs {
 		conn, err := n.net.Dial(cctx, at)
 		if err == nil {
 			n.tune(conn)
@@ -231,14 +235,36 @@ func (n *Node) connectStream(ctx context.Context, l *link) (net.Conn, error) {
 	return nil, last
 }
 
-// streamAddresses lists where a peer accepts connections, best first. Only the first record's authentication decides whether it is
+// awaitAddresses returns the addresses to open a stream at. Right after a session was accepted the peer's own record may still be on its way.
+func (n *Node) awaitAddresses(ctx context.Context, l *link) ([]netip.AddrPort, error) {
+	late := time.NewTimer(openWait)
+	defer late.Stop()
+	for {
+		n.mu.Lock()
+		changed := n.changed
+		addrs := n.streamAddressesLocked(l)
+		n.mu.Unlock()
+		if len(addrs) > 0 {
+			return addrs, nil
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return nil, errors.New("no address of the peer is known")
+		case <-l.done:
+			return nil, errors.New("the session ended")
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// streamAddressesLocked lists where a peer accepts connections, best first. Only the first record's authentication decides whether it is
 // the peer that answers; a stranger at the address learns one opaque tag.
-func (n *Node) streamAddresses(l *link) []netip.AddrPort {
+func (n *Node) streamAddressesLocked(l *link) []netip.AddrPort {
 	if l.role == keys.RoleDialer {
 		return []netip.AddrPort{l.remote}
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	var same, other []netip.AddrPort
 	for _, at := range n.endpoints[l.peer.Node] {
 		if at.Addr().WithZone("") == l.remote.Addr().WithZone("") {

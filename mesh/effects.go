@@ -32,9 +32,7 @@ func (n *Node) effect(ctx context.Context, e core.Effect) {
 	case core.Heartbeat:
 		n.sendHeartbeat(e)
 	case core.TellSelf:
-		if r := n.record.Load(); r != nil {
-			n.queueBody(e.ID, session.Object{K: session.KindPeer, Raw: *r})
-		}
+		n.tellSelf(e.ID)
 	case core.SessionState:
 		n.sessionState(e)
 	case core.CloseSession:
@@ -99,6 +97,20 @@ func (n *Node) sendBeacon(e core.SendBeacon) {
 		return
 	}
 	n.count("beacon.sent")
+}
+
+// tellSelf tells peers where this node accepts connections: a record made now, for the last beacon may be from before the addresses
+// were known.
+func (n *Node) tellSelf(ids ...core.SessionID) {
+	if eps := n.endpointsA.Load(); eps == nil || len(*eps) == 0 || len(ids) == 0 {
+		return
+	}
+	if _, ok := n.announce(0); !ok {
+		return
+	}
+	for _, id := range ids {
+		n.queueBody(id, session.Object{K: session.KindPeer, Raw: *n.record.Load()})
+	}
 }
 
 // announce makes the next beacon.
