@@ -59,7 +59,7 @@ type Core struct {
 	peers      map[keys.NodeID]*peer
 	order      []*peer // sorted by id: the only order peers are walked in
 	candidates []*peer // those the log does not name, oldest first
-	sessions   map[SessionID]*sess
+	byID       map[SessionID]*sess
 	live       []*sess // the same, sorted by id
 	dials      map[DialID]*dial
 	nextDial   DialID
@@ -78,7 +78,7 @@ type Core struct {
 func New(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, rng: rand.New(rand.NewChaCha8(cfg.Seed)), ledger: cfg.Ledger, hub: trust.NewHub(cfg.Ledger), st: cfg.Ledger.Current(),
-		peers: map[keys.NodeID]*peer{}, sessions: map[SessionID]*sess{}, dials: map[DialID]*dial{}, ifaces: map[int]*iface{},
+		peers: map[keys.NodeID]*peer{}, byID: map[SessionID]*sess{}, dials: map[DialID]*dial{}, ifaces: map[int]*iface{},
 	}
 	c.beacons = beacon.NewSchedule(c.rng)
 	return c
@@ -136,7 +136,7 @@ func (c *Core) handle(ev Event) {
 			c.heartbeatIn(s, ev)
 		}
 	case SessionDown:
-		if s := c.sessions[ev.ID]; s != nil {
+		if s := c.byID[ev.ID]; s != nil {
 			c.drop(s, ev.Code)
 		}
 	case TrustIn:
@@ -156,7 +156,7 @@ func (c *Core) handle(ev Event) {
 	case Replace:
 		c.replace(ev.ID)
 	case Retire:
-		if s := c.sessions[ev.ID]; s != nil {
+		if s := c.byID[ev.ID]; s != nil {
 			c.close(s, session.CodeLimit, "its keys were in use for too long")
 		}
 	case Stop:

@@ -169,7 +169,7 @@ func (c *Core) cancelDials(p *peer, age time.Duration) {
 
 // replace dials the peer of a session this node dialled once more; the session with the higher number wins.
 func (c *Core) replace(id SessionID) {
-	s := c.sessions[id]
+	s := c.byID[id]
 	if s == nil || s.addr == nil || s.addr.busy || s.draining || c.stopping || len(c.dials) >= maxDials {
 		return
 	}

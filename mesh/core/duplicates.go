@@ -24,11 +24,11 @@ import (
 func (c *Core) resolveDuplicates(s *sess) bool {
 	for _, old := range slices.Clone(s.peer.sessions) {
 		switch {
-		case old == s || old.draining || c.sessions[old.id] == nil:
+		case old == s || old.draining || c.byID[old.id] == nil:
 		case old.ready(), old.boot != s.boot && old.up < s.up: // the latter will never be ready: its peer is gone
 			c.settle(old, s)
 		}
-		if c.sessions[s.id] == nil {
+		if c.byID[s.id] == nil {
 			return false
 		}
 	}
@@ -51,7 +51,7 @@ func (c *Core) settle(old, s *sess) {
 	case c.now.Mono-old.lastRecv > silentForPing:
 		c.ask(old, func(alive bool) {
 			switch {
-			case c.sessions[s.id] == nil:
+			case c.byID[s.id] == nil:
 			case alive:
 				c.preferOwn(old, s)
 			default:

@@ -180,7 +180,7 @@ func (n *simNode) wantHeld(ids ...SessionID) {
 		n.s.t.Fatalf("%d sessions are held, want %v", len(n.core.live), ids)
 	}
 	for _, id := range ids {
-		if n.core.sessions[id] == nil {
+		if n.core.byID[id] == nil {
 			n.s.t.Fatalf("session %d is not held", id)
 		}
 	}
@@ -347,7 +347,7 @@ func TestReplaceMakesBeforeItBreaks(t *testing.T) {
 		if d, _ := effects[Dial](n, since); len(d) != 1 {
 			t.Fatalf("%d dials", len(d))
 		}
-		if s.shared(s.nodes[0], s.nodes[1])[0] == old || n.core.sessions[old.id] != nil {
+		if s.shared(s.nodes[0], s.nodes[1])[0] == old || n.core.byID[old.id] != nil {
 			t.Fatal("the old session stayed")
 		}
 	}

@@ -66,7 +66,7 @@ func (c *Core) stays(s *sess) session.Code {
 // review looks at a session's standing again. One that was full and may not be is the node's end here: every socket of it is reset,
 // for streams hang on the node, not on the session. Others are told a change by READY.
 func (c *Core) review(s *sess) {
-	if c.sessions[s.id] == nil {
+	if c.byID[s.id] == nil {
 		return
 	}
 	said := s.states.Local()
@@ -82,7 +82,7 @@ func (c *Core) review(s *sess) {
 		c.close(s, code, "no longer admitted")
 	case st != said:
 		c.sendReady(s, st)
-		if s.sync != nil && c.sessions[s.id] != nil {
+		if s.sync != nil && c.byID[s.id] != nil {
 			s.sync.SetQuiet(st == session.SyncOnly)
 			if said == session.SyncOnly {
 				c.sendFrames(s, s.sync.Vec(c.now.Mono))

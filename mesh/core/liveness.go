@@ -47,7 +47,7 @@ func (c *Core) check(s *sess) {
 
 // heard notes authenticated traffic. It returns the session, unless it is unknown or an answer ended it.
 func (c *Core) heard(id SessionID) *sess {
-	s := c.sessions[id]
+	s := c.byID[id]
 	if s == nil {
 		return nil
 	}
@@ -62,11 +62,11 @@ func (c *Core) heard(id SessionID) *sess {
 	s.asked = nil
 	for _, q := range asked {
 		q.t.stop()
-		if c.sessions[id] != nil {
+		if c.byID[id] != nil {
 			q.answer(true)
 		}
 	}
-	return c.sessions[id]
+	return c.byID[id]
 }
 
 func (c *Core) send(s *sess, b session.Body) { c.emit(Send{ID: s.id, Body: b}) }
@@ -126,7 +126,7 @@ func (c *Core) keepLife(s *sess) {
 // suspect looks for another way to a peer whose session is silent, before that breaks. except is the address in use; it is dialled
 // too if there is no other, for the path may have forgotten only this connection.
 func (c *Core) suspect(s *sess, except *address) {
-	if s.suspect || s.draining || c.sessions[s.id] == nil {
+	if s.suspect || s.draining || c.byID[s.id] == nil {
 		return
 	}
 	s.suspect = true

@@ -276,8 +276,8 @@ func TestNoRoomForACandidate(t *testing.T) {
 	for i, n := range s.nodes[1:] {
 		a.step(SessionUp{ID: SessionID(i + 1), Peer: n.id, Certificate: n.cert, RootVersion: 1, Remote: n.at})
 	}
-	if len(a.core.sessions) != maxCandidates {
-		t.Fatalf("%d sessions with candidates", len(a.core.sessions))
+	if len(a.core.byID) != maxCandidates {
+		t.Fatalf("%d sessions with candidates", len(a.core.byID))
 	}
 	closed, _ := effects[CloseSession](a, 0)
 	if len(closed) != 259-maxCandidates || closed[0].Code != session.CodeLimit {

@@ -46,7 +46,7 @@ func settledMesh(t testing.TB, n int, seed uint64) *sim {
 // shared are the connections between two nodes that are a session at both ends, on which both have READY.
 func (s *sim) shared(a, b *simNode) []*sess {
 	return slices.DeleteFunc(s.held(a, b), func(x *sess) bool {
-		return !x.ready() || !b.core.sessions[a.ends[x.id].peer.id].ready()
+		return !x.ready() || !b.core.byID[a.ends[x.id].peer.id].ready()
 	})
 }
 
@@ -60,7 +60,7 @@ func (s *sim) held(a, b *simNode) (list []*sess) {
 		if x.peer.id != b.id || e == nil || e.closed {
 			continue
 		}
-		if y := b.core.sessions[e.peer.id]; y != nil && e.peer.n == b && !e.peer.closed {
+		if y := b.core.byID[e.peer.id]; y != nil && e.peer.n == b && !e.peer.closed {
 			list = append(list, x)
 		}
 	}

@@ -34,7 +34,7 @@ func (c *Core) sessionUp(ev SessionUp) {
 		s.addr = c.reached(p, at)
 		c.cancelDials(p, 0)
 	}
-	c.sessions[s.id] = s
+	c.byID[s.id] = s
 	i, _ := slices.BinarySearchFunc(c.live, s.id, func(s *sess, id SessionID) int { return int(int64(s.id) - int64(id)) })
 	c.live = slices.Insert(c.live, i, s)
 	p.sessions = append(p.sessions, s)
@@ -148,7 +148,7 @@ func (c *Core) ready(s *sess, first bool) {
 
 // close ends a session from this side.
 func (c *Core) close(s *sess, code session.Code, why string) {
-	if c.sessions[s.id] == nil {
+	if c.byID[s.id] == nil {
 		return
 	}
 	c.emit(CloseSession{ID: s.id, Code: code, Why: why})
@@ -158,7 +158,7 @@ func (c *Core) close(s *sess, code session.Code, why string) {
 // drop forgets a session that has ended with code and plans to reach the peer again.
 func (c *Core) drop(s *sess, code session.Code) {
 	p := s.peer
-	delete(c.sessions, s.id)
+	delete(c.byID, s.id)
 	gone := func(o *sess) bool { return o == s }
 	c.live = slices.DeleteFunc(c.live, gone)
 	p.sessions = slices.DeleteFunc(p.sessions, gone)

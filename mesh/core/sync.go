@@ -109,14 +109,14 @@ func (c *Core) syncFrame(s *sess, kind session.Kind, raw []byte) {
 	}
 	// Removals and everything else new leave for the other peers before the answers to this one.
 	c.spread(s, r.Changes)
-	if c.sessions[s.id] == nil {
+	if c.byID[s.id] == nil {
 		return
 	}
 	c.sendFrames(s, r.Send)
 	if s.sync.Synced() {
 		c.sawView(s.peer)
 	}
-	if c.sessions[s.id] != nil {
+	if c.byID[s.id] != nil {
 		c.countFlood(s, kind)
 	}
 }

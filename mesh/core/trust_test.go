@@ -398,11 +398,11 @@ func TestFlood(t *testing.T) {
 		for range 700 { // an honest queue and what the socket holds
 			a.step(FrameIn{ID: x.id, Body: b, Raw: raw})
 		}
-		if a.core.sessions[x.id] == nil {
+		if a.core.byID[x.id] == nil {
 			t.Fatalf("%s: closed after 700", name)
 		}
 		n := 700
-		for ; a.core.sessions[x.id] != nil && n < 100_000; n++ {
+		for ; a.core.byID[x.id] != nil && n < 100_000; n++ {
 			a.step(FrameIn{ID: x.id, Body: b, Raw: raw})
 		}
 		closed, _ := effects[CloseSession](a, since)
@@ -448,7 +448,7 @@ func TestUnknownKindsStay(t *testing.T) {
 		a.step(FrameIn{ID: x.id, Body: session.Unknown{K: k}, Raw: []byte{0x81, 0x18, byte(k)}})
 	}
 	s.runFor(30 * second)
-	if a.core.sessions[x.id] != x {
+	if a.core.byID[x.id] != x {
 		t.Fatal("a session with unknown kinds was closed")
 	}
 }
@@ -518,7 +518,7 @@ func TestDrainingSessionIsJudged(t *testing.T) {
 		t.Fatal("GOAWAY does not drain")
 	}
 	s.runTo(45 * second)
-	if cuts, _ := effects[CutNode](a, 0); len(cuts) == 0 || a.core.sessions[x.id] != nil {
+	if cuts, _ := effects[CutNode](a, 0); len(cuts) == 0 || a.core.byID[x.id] != nil {
 		t.Fatal("a draining session outlived its certificate")
 	}
 }
