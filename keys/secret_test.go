@@ -14,7 +14,6 @@ import (
 
 // holder is what careless code looks like: a secret in an unexported field of a struct that is printed.
 type holder struct {
-	name string
 	psk  PSK
 	Pub  PSK
 	sess Session
@@ -41,8 +40,16 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	tk := TrafficKeyFromBytes(raw)
 	session := Session{K1: tk, K2: tk, Exporter: Exporter{newSecret(raw)}}
 	values := []any{
-		newSecret(raw), PSK{newSecret(raw)}, tk, Exporter{newSecret(raw)}, BeaconKey{newSecret(raw)}, InviteSecret{newSecret(raw)}, group,
-		session, &session, key, SigningMaterial(KindNode, MeshID{1}, key), []PSK{{newSecret(raw)}}, map[string]TrafficKey{"a": tk},
+		newSecret(raw),
+		PSK{newSecret(raw)},
+		tk,
+		Exporter{newSecret(raw)},
+		BeaconKey{newSecret(raw)},
+		InviteSecret{newSecret(raw)},
+		group,
+		session, &session, key, SigningMaterial(KindNode, MeshID{1}, key),
+		[]PSK{{newSecret(raw)}},
+		map[string]TrafficKey{"a": tk},
 		holder{psk: PSK{newSecret(raw)}, Pub: PSK{newSecret(raw)}, sess: session, key: key},
 		&holder{psk: PSK{newSecret(raw)}, Pub: PSK{newSecret(raw)}, sess: session, key: key},
 	}
@@ -121,10 +128,13 @@ func TestSecretsAreCopies(t *testing.T) {
 }
 
 func TestFreshSecretsDiffer(t *testing.T) {
-	if NewGroupSecret(1).Equal(NewGroupSecret(1).secret) || NewInviteSecret().Equal(NewInviteSecret().secret) {
-		t.Error("two fresh secrets are equal")
+	if a, b := NewGroupSecret(1), NewGroupSecret(1); a.Equal(b.secret) {
+		t.Error("two fresh group secrets are equal")
 	}
-	if NewSigningKey().Public() == NewSigningKey().Public() {
+	if a, b := NewInviteSecret(), NewInviteSecret(); a.Equal(b.secret) {
+		t.Error("two fresh invite secrets are equal")
+	}
+	if a, b := NewSigningKey(), NewSigningKey(); a.Public() == b.Public() {
 		t.Error("two fresh keys are equal")
 	}
 	if g := NewGroupSecret(9); g.Generation != 9 || !g.IsSet() {
