@@ -13,7 +13,8 @@ import (
 )
 
 func newDemo(c *cli) *cobra.Command {
-	return &cobra.Command{
+	cleanUp := ""
+	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show the main job on this machine: three real daemons on loopback",
 		Example: `  meshkey demo
@@ -22,8 +23,16 @@ func newDemo(c *cli) *cobra.Command {
 stream, freezes one until it is pruned, and edits an audit log until verification fails. Takes about 40 seconds, needs no root, opens
 nothing beyond loopback, and leaves nothing behind. Exits with 1 if any step did not really happen.`,
 		Args: none(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), c) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cleanUp != "" {
+				return demo.CleanUp(c.in, cleanUp)
+			}
+			return runDemo(cmd.Context(), c)
+		},
 	}
+	cmd.Flags().StringVar(&cleanUp, "clean-up", "", "wait for the end of stdin, then remove the demo's `directory`")
+	cmd.Flags().Lookup("clean-up").Hidden = true
+	return cmd
 }
 
 // demoDocument is the story for machines.

@@ -54,6 +54,8 @@ type story struct {
 	denied uint64 // index of the denial in gpu1's log
 	entry  *entrance
 	result Result
+
+	janitor janitor
 }
 
 // Run tells the story. Everything it made is gone when it returns.
@@ -63,12 +65,15 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	// The kernel ties the death of a child to the thread that started it, so all children are started here.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	dir, err := os.MkdirTemp("", "meshkey-demo-")
+	dir, err := os.MkdirTemp("", dirPrefix)
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	s := &story{opts: o, dir: dir}
+	if err := s.startJanitor(); err != nil {
+		return nil, err
+	}
 	defer s.end()
 	began := time.Now()
 	err = s.tell(ctx)
@@ -95,6 +100,7 @@ func (s *story) end() {
 	if s.web != nil {
 		s.web.close()
 	}
+	s.janitor.close()
 }
 
 // step runs one step and reports it. f returns a figure for people, or why the step did not happen.

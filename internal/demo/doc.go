@@ -3,5 +3,6 @@
 // demo.
 //
 // The children end with the demo however it ends: each holds the reading end of a pipe whose writing end only the demo has, and
-// stops when that is closed; on Linux the kernel also kills them when the demo's process is gone, frozen or not.
+// stops when that is closed; on Linux the kernel also kills them when the demo's process is gone, frozen or not. One more child, held
+// by a pipe in the same way, then removes the directory.
 package demo
