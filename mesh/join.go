@@ -258,6 +258,9 @@ func (j *joiner) learn() error {
 			return err
 		}
 		if k == session.KindVec {
+			if err := j.lacksHead(raw); err != nil {
+				return err
+			}
 			if err := j.send(j.sync.Vec(j.mono())); err != nil {
 				return err
 			}
@@ -266,6 +269,25 @@ func (j *joiner) learn() error {
 			return nil
 		}
 	}
+}
+
+// lacksHead looks at the first vector for what the invite promises: an issuer that does not hold the chains it made the invite with is
+// not the one that made it, and waiting for them would be in vain.
+func (j *joiner) lacksHead(raw []byte) error {
+	v, err := trust.ParseVector(raw)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrWrongMesh, err)
+	}
+	for _, h := range j.cfg.Invite.Heads {
+		held := false
+		for _, p := range v.Issuers {
+			held = held || p.Issuer == h.Issuer && (p.Seq > h.Seq || p.Seq == h.Seq && p.Hash == h.Hash)
+		}
+		if !held {
+			return fmt.Errorf("%w: an issuer's log is not the one the invite names", ErrWrongMesh)
+		}
+	}
+	return nil
 }
 
 // authenticate checks that the log is the invite's, and that it makes the node that answered a member.
