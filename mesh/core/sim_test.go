@@ -202,7 +202,7 @@ func (n *simNode) suspend(d time.Duration) {
 		if n.run == run {
 			n.asleep = false
 			n.lost += d
-			n.step(Timer{})
+			n.thaw()
 		}
 	})
 }
@@ -218,11 +218,15 @@ func (n *simNode) do(f func()) {
 	}
 }
 
-// later runs something at this run of the daemon.
+// later runs something of the daemon's own, in this run of it; sleep only delays it.
 func (n *simNode) later(d time.Duration, f func()) {
 	run := n.run
 	n.s.in(d, func() {
-		if n.run == run {
+		switch {
+		case n.run != run:
+		case n.asleep:
+			n.backlog = append(n.backlog, f)
+		default:
 			n.do(f)
 		}
 	})
@@ -462,6 +466,15 @@ func (n *simNode) finishDial(d Dial, m *simNode, run int, seq uint64) {
 	s := n.s
 	if !n.dials[d.ID] {
 		return // given up
+	}
+	if s.blocked(n, m) || s.blocked(m, n) {
+		n.later(5*time.Second, func() {
+			if n.dials[d.ID] {
+				delete(n.dials, d.ID)
+				n.step(DialFailed{ID: d.ID})
+			}
+		})
+		return
 	}
 	if standing, why := n.ledger.Current().Admit(m.cert, 1, n.clock().Trust); standing == trust.Refused {
 		delete(n.dials, d.ID)
