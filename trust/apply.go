@@ -83,9 +83,6 @@ func (s *State) applyEntry(e *Entry) (*State, Applied, error) {
 
 // contradict is an entry whose number is taken by another.
 func (s *State) contradict(c *chain, e *Entry, named *Root) (*State, Applied, error) {
-	if c.vouches(e) {
-		return s.lower(c, e)
-	}
 	if err := e.verify(s.mesh); err != nil {
 		return nil, Applied{}, invalid(err)
 	}
@@ -349,10 +346,7 @@ func (s *State) ApplyRoot(raw []byte) (*State, error) {
 	if held, ok := s.RootAt(r.Version); ok && same(held) || slices.ContainsFunc(s.pending, same) {
 		return nil, fmt.Errorf("root %d: %w", r.Version, ErrHave)
 	}
-	prev, ok := s.RootAt(r.Version - 1)
-	if !ok {
-		return nil, invalidf("root: a second genesis")
-	}
+	prev, _ := s.RootAt(r.Version - 1) // held: version 1 of this mesh is only the one held
 	if err := errors.Join(r.checkFollows(prev), r.checkSignatures(prev)); err != nil {
 		return nil, invalid(err)
 	}

@@ -95,6 +95,9 @@ func TestEntryByAStranger(t *testing.T) {
 	w := newWorld(t, 1, "a")
 	x := w.writer("nobody")
 	refuse(t, w.start, x.add(x.enroll("one")), ErrInvalid)
+	later := w.writer("nobody") // a newer root may list it
+	later.rootVersion = 2
+	refuse(t, w.start, later.add(revokeNode("one")), ErrGap)
 	// In the issuer's name, signed by somebody else.
 	a := w.writer("a")
 	a.key = keyOf("nobody")

@@ -233,8 +233,6 @@ func (s *State) AddEvidence(a, b []byte) (*State, error) {
 		return nil, fmt.Errorf("evidence: %w", ErrGap)
 	case c.cutoff != nil:
 		return nil, fmt.Errorf("evidence: a root has decided: %w", ErrVoid)
-	case c.evidence != nil && bytes.Equal(c.evidence.A, x.raw) && bytes.Equal(c.evidence.B, y.raw):
-		return nil, fmt.Errorf("evidence: %w", ErrHave)
 	}
 	for _, e := range []*Entry{x, y} {
 		if mine, ok := s.HashAt(e.Issuer, e.Seq); ok && mine == e.hash {

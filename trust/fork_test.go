@@ -2,6 +2,8 @@ package trust
 
 import (
 	"errors"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/sovereignmesh/meshkey/identity"
@@ -76,6 +78,12 @@ func TestEvidenceRules(t *testing.T) {
 	}
 	if v, _ := vecOf(n).of(honest.key.Public()); v.Forked != 1 {
 		t.Fatal("the vector does not say it")
+	}
+	third := w.writer("a")
+	third.add(honest.all[0].Ops...)
+	third.seq, third.prev = 1, honest.all[0].hash
+	if _, err := n.AddEvidence(h.raw, third.add(third.enroll("third")).raw); !errors.Is(err, ErrHave) {
+		t.Fatalf("a third entry without removals tells nothing new: %v", err)
 	}
 	late := honest.branch()
 	late.rootVersion = 2
@@ -335,4 +343,41 @@ func TestStrayNeedsTheRight(t *testing.T) {
 	bad.raw = append([]byte(nil), bad.raw...)
 	bad.raw[len(bad.raw)-1] ^= 1
 	refuse(t, s, &bad, ErrInvalid)
+}
+
+func TestStrayOfARootThatDoesNotListItsIssuer(t *testing.T) {
+	w := newWorld(t, 1, "a")
+	s := mustRoot(t, w.start, w.root(w.start, func(r *Root) { r.Issuers = append(r.Issuers, issuerOf("b", allCaps)) }))
+	b := w.writer("b")
+	b.rootVersion = 2
+	thief := b.branch()
+	s = must(t, s, b.add(b.enroll("one")))
+	s = evidence(t, s, b.all[0], thief.add(thief.enroll("evil")))
+	thief.rootVersion = 1
+	refuse(t, s, thief.add(revokeNode("one")), ErrInvalid)
+	// A contradiction under a root not held waits, forked already or not.
+	x := w.writer("b")
+	x.rootVersion = 3
+	refuse(t, s, x.add(revokeNode("one")), ErrGap)
+	refuse(t, must(t, s, b.add(revokeNode("x"))), x.all[0], ErrGap)
+}
+
+// TestRemovalsKeepOnePlacePerIssuer: the list does not depend on the order, and stays short whatever a thief signs.
+func TestRemovalsKeepOnePlacePerIssuer(t *testing.T) {
+	all := []removal{
+		{issuer: 0, seq: 5}, {issuer: 0, seq: 2, time: 9}, {issuer: 0, seq: 2, time: 3, stray: true}, {issuer: 0, seq: 2, time: 2, reason: 7, stray: true},
+		{issuer: 0, seq: 2, time: 2, reason: 4, stray: true}, {issuer: 1, seq: 9}, {issuer: 1, seq: 9, reason: 1}, {issuer: 0, seq: 3, stray: true},
+		{issuer: 1, seq: 8, stray: true, time: 99},
+	}
+	want := []removal{{issuer: 0, seq: 2, time: 9}, {issuer: 0, seq: 2, time: 2, reason: 4, stray: true}, {issuer: 1, seq: 9}, {issuer: 1, seq: 8, stray: true, time: 99}}
+	for range 50 {
+		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		var list []removal
+		for _, r := range append(all, all...) {
+			list = addRemoval(list, r)
+		}
+		if !slices.Equal(list, want) {
+			t.Fatalf("%+v", list)
+		}
+	}
 }

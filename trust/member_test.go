@@ -305,6 +305,39 @@ func TestNewestEnrolmentSpeaks(t *testing.T) {
 	}
 }
 
+// TestWhichEnrolmentIsNewest: the later beginning, then the later end, then the lower issuer, then the higher serial.
+func TestWhichEnrolmentIsNewest(t *testing.T) {
+	w := newWorld(t, 1, "a", "b")
+	a, b := w.writer("a"), w.writer("b")
+	low, high := a, b
+	if string(a.key.Public().String()) > b.key.Public().String() {
+		low, high = b, a
+	}
+	for name, pair := range map[string][2]*identity.SignedCertificate{
+		"beginning": {low.certFor("one", "older", epoch0, epoch0+20*day), high.certFor("one", "newer", epoch0+1, epoch0+10*day)},
+		"end":       {low.certFor("one", "older", epoch0, epoch0+20*day), high.certFor("one", "newer", epoch0, epoch0+21*day)},
+		"issuer":    {high.certFor("one", "older", epoch0, epoch0+20*day), low.certFor("one", "newer", epoch0, epoch0+20*day)},
+		"serial":    {low.certFor("one", "older", epoch0, epoch0+20*day), low.certFor("one", "newer", epoch0, epoch0+20*day)},
+	} {
+		s := w.start
+		for _, c := range pair {
+			x := w.writer("a")
+			if c.Issuer == b.key.Public() {
+				x = w.writer("b")
+			}
+			seq, hash, _ := s.Position(c.Issuer)
+			x.seq, x.prev = seq, hash
+			s = must(t, s, x.add(EnrollOp(c)))
+		}
+		if m, _ := s.LiveMember(nodeID("one"), now1); m.Name != "newer" {
+			t.Errorf("%s: %s speaks", name, m.Name)
+		}
+	}
+	if _, ok := w.start.SuccessorOf(nodeID("nobody")); ok {
+		t.Error("a stranger has a successor")
+	}
+}
+
 func TestNextChange(t *testing.T) {
 	w := newWorld(t, 1, "a")
 	a := w.writer("a")

@@ -533,7 +533,9 @@ func TestAppendOwnRefuses(t *testing.T) {
 	w := worldWith(t, 1, issuerOf("0", allCaps), is)
 	s := newStore(t, w, durable.NewMem())
 	a := w.writer("a")
-	cert := func(days int64, tags ...string) Op { return EnrollOp(a.certFor("one", "one", epoch0, epoch0+days*day, tags...)) }
+	cert := func(days int64, tags ...string) Op {
+		return EnrollOp(a.certFor("one", "one", epoch0, epoch0+days*day, tags...))
+	}
 	used := cert(1)
 	if _, err := s.AppendOwn(a.key, epoch0, used); err != nil {
 		t.Fatal(err)
