@@ -82,7 +82,7 @@ func runEnroll(ctx context.Context, c *cli, o enrollOptions) error {
 	d.StateDir = p.State
 	return c.print(d, func() {
 		c.say("This machine is %q in mesh %q now, with %s.", d.Node.Name, d.Mesh.Name, plural(uint64(max(d.Members-1, 0)), "other member"))
-		table(c.out, [][]string{{"node", d.Node.Name, d.NodeText}, {"mesh", d.Mesh.Name, d.Mesh.ID}, {"until", moment(d.NotAfter), "renewed by itself"}})
+		table(c.out, [][]string{{"node", d.Node.Name, d.NodeText}, {"mesh", d.Mesh.Name, d.Mesh.ID}, {"until", moment(d.NotAfter), "before that: a new invite of the same name"}})
 		c.say("Start it: meshkey daemon        Then: meshkey status")
 	})
 }

@@ -47,7 +47,7 @@ func wireEnroll(ctx context.Context, o enrollRequest) (*enrollDocument, error) {
 	}
 	return &enrollDocument{
 		Mesh: control.MeshInfo{Name: r.MeshName, ID: r.Mesh.String()}, Node: control.NodeRef{Name: r.Name, ID: r.Node.Compact()},
-		NodeText: r.Node.Short(), Tags: r.Tags, Issuer: r.Issuer, Words: r.Words, Members: r.Members, NotAfter: r.NotAfter.UTC(),
+		NodeText: r.Node.Short(), Tags: r.Tags, Issuer: r.Issuer, Words: r.Words, Members: r.Members + 1, NotAfter: r.NotAfter.UTC(),
 		StateDir: o.StateDir,
 	}, nil
 }
