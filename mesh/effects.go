@@ -64,7 +64,7 @@ func (n *Node) queue(id core.SessionID, f outFrame, urgent bool) {
 	if l == nil {
 		return
 	}
-	if !l.send(f, urgent) {
+	if !l.out.put(f, urgent) {
 		n.count("control.queue-full")
 		l.ctl.Reset()
 	}

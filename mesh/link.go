@@ -31,8 +31,7 @@ type link struct {
 	ring    *session.Keyring
 	started time.Time
 	jitter  float64 // of its rekey trigger, fixed
-	out     chan outFrame
-	urgent  chan outFrame
+	out     *outbox
 	done    chan struct{}
 	once    sync.Once
 
@@ -60,11 +59,6 @@ type link struct {
 	duplicate atomic.Bool
 }
 
-type outFrame struct {
-	kind session.RecordType
-	body []byte
-}
-
 // name is the session in the audit log.
 func (l *link) name() string { return sessionName(l.id) }
 
@@ -81,7 +75,7 @@ func (n *Node) runSession(ctx context.Context, conn net.Conn, res *handshake.Res
 	l := &link{
 		id: core.SessionID(n.sessionSeq.Add(1)), peer: res.Peer, role: res.Role, suite: res.Keys.Suite, remote: remote,
 		ctl: session.NewControl(conn, res.Keys, res.Role), started: time.Now(), jitter: rand.Float64(),
-		out: make(chan outFrame, linkQueue), urgent: make(chan outFrame, linkUrgent), done: make(chan struct{}),
+		out: newOutbox(), done: make(chan struct{}),
 	}
 	l.ring = session.NewKeyring(res.Keys, res.Role, func(counter uint64) {
 		n.queueBody(l.id, session.Number{K: session.KindSkip, N: counter})
@@ -107,30 +101,14 @@ func (l *link) end() {
 	l.ctl.Reset()
 }
 
-// send queues a record. It never blocks: the core waits for nobody.
-func (l *link) send(f outFrame, urgent bool) bool {
-	q := l.out
-	if urgent {
-		q = l.urgent
-	}
-	select {
-	case q <- f:
-		return true
-	default:
-		return false
-	}
-}
-
 // writeLink writes queued records, revocations first.
 func (n *Node) writeLink(l *link) {
 	for {
-		var f outFrame
-		select {
-		case f = <-l.urgent:
-		default:
+		f, ok := l.out.take()
+		if !ok {
 			select {
-			case f = <-l.urgent:
-			case f = <-l.out:
+			case <-l.out.more:
+				continue
 			case <-l.done:
 				return
 			}
