@@ -82,7 +82,9 @@ func runConnect(ctx context.Context, c *cli, o connectOptions) error {
 func (c *cli) showEvent(ev *control.ConnectEvent, o connectOptions) {
 	switch ev.Event {
 	case "listening":
-		fmt.Fprintln(c.out, clean(address(ev, o.Format)))
+		for _, line := range address(ev, o.Format) {
+			fmt.Fprintln(c.out, clean(line))
+		}
 		if ev.Note != "" {
 			c.say("%s", clean(ev.Note))
 		}
@@ -109,20 +111,20 @@ func (c *cli) showEvent(ev *control.ConnectEvent, o connectOptions) {
 	}
 }
 
-// address writes where a service is reached.
-func address(ev *control.ConnectEvent, format string) string {
+// address writes where a service is reached, in lines.
+func address(ev *control.ConnectEvent, format string) []string {
 	switch format {
 	case "url":
 		scheme := "tcp"
 		if ev.HTTP {
 			scheme = "http"
 		}
-		return scheme + "://" + ev.Listen
+		return []string{scheme + "://" + ev.Listen}
 	case "env":
 		host, port, _ := net.SplitHostPort(ev.Listen)
-		return fmt.Sprintf("MESHKEY_ADDR=%s\nMESHKEY_HOST=%s\nMESHKEY_PORT=%s", ev.Listen, host, port)
+		return []string{"MESHKEY_ADDR=" + ev.Listen, "MESHKEY_HOST=" + host, "MESHKEY_PORT=" + port}
 	}
-	return ev.Listen + " -> " + ev.Target
+	return []string{ev.Listen + " -> " + ev.Target}
 }
 
 // stdio joins a stream to stdin and stdout. The end of stdin is passed on and the answer is still read to its end; the end of the stream

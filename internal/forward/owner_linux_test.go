@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -194,6 +195,14 @@ func TestDiagAnswerIsChecked(t *testing.T) {
 	for n := range good {
 		if _, err := parseDiag(good[:n], client, server); err == nil {
 			t.Fatalf("an answer cut to %d bytes was accepted", n)
+		}
+		if n < 4 {
+			continue
+		}
+		short := append([]byte{}, good[:n]...)
+		binary.NativeEndian.PutUint32(short, uint32(n))
+		if _, err := parseDiag(short, client, server); err == nil {
+			t.Fatalf("an answer of %d bytes was accepted", n)
 		}
 	}
 	for _, other := range []string{"127.0.0.1:1001", "127.0.0.2:1000"} {

@@ -67,6 +67,10 @@ func TestOnlyLoopbackHasAUser(t *testing.T) {
 		if _, err := PeerUID(c); !errors.Is(err, ErrUnknownUser) {
 			t.Errorf("%v -> %v: %v; want unknown user", c.remote, c.local, err)
 		}
+		// Not because there is no such socket: it is not even looked for.
+		if _, _, err := loopbackPair(c); !errors.Is(err, ErrUnknownUser) {
+			t.Errorf("%v -> %v: %v; want unknown user before any look-up", c.remote, c.local, err)
+		}
 	}
 	pair := addrConn{local: tcp("[::ffff:127.77.0.3]:80"), remote: tcp("[::ffff:127.0.0.1]:999")}
 	client, server, err := loopbackPair(pair)
