@@ -42,7 +42,7 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request, by Caller) (*Co
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
 	e, err := s.cfg.Backend.Connect.Resolve(ctx, req.Target)
-	if AsError(err) != nil && AsError(err).Code == Denied {
+	if unasked(err) {
 		var stream forward.Stream
 		if stream, err = s.cfg.Backend.Connect.Open(ctx, by, req.Target); err == nil {
 			stream.Abort()
@@ -54,6 +54,12 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request, by Caller) (*Co
 		err = Errorf(Failed, "", "the daemon has no answer")
 	}
 	return req, e, err
+}
+
+// unasked reports a denial that only our own grants speak: one with the number of an audit record is the peer's word already.
+func unasked(err error) bool {
+	e := AsError(err)
+	return e != nil && e.Code == Denied && (e.Denial == nil || e.Denial.Audit == "")
 }
 
 // connect holds a listener while the client's connection lives, and tells what happens at it.

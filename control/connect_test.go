@@ -209,6 +209,21 @@ func TestDeniedConnectTellsThePeersAuditNumber(t *testing.T) {
 	}
 }
 
+func TestPeerIsAskedOnce(t *testing.T) {
+	fake := controltest.New()
+	answered := denial
+	answered.Audit = "gpu1#18211"
+	fake.LocallyDenied = map[string]control.Denial{"gpu1/postgres": answered}
+	c, _, _ := start(t, fake, localUser(owner, nil))
+	err := c.Connect(t.Context(), &control.ConnectRequest{Target: "gpu1/postgres"}, nil)
+	wantCode(t, "connect", err, control.Denied)
+	for _, call := range fake.Calls() {
+		if strings.HasPrefix(call, "Open") {
+			t.Error("the peer was asked again, and has a second record of one attempt")
+		}
+	}
+}
+
 func TestOldGrantsHereDoNotDecide(t *testing.T) {
 	fake := controltest.New()
 	fake.LocallyDenied = map[string]control.Denial{"gpu1/postgres": denial}
