@@ -214,6 +214,7 @@ func TestHeadRules(t *testing.T) {
 		"other branch":   {h(func(x *Head) { x.Hash[0] ^= 1 }), ErrBranch},
 		"seq large":      {h(func(x *Head) { x.Seq = maxSeq + 1 }), ErrInvalid},
 		"not a head":     {a.all[0].raw, ErrInvalid},
+		"garbage":        {[]byte{1}, ErrInvalid},
 		"longer than us": {h(func(x *Head) { x.Seq = 9 }), nil},
 		"good":           {h(func(*Head) {}), nil},
 	} {
