@@ -148,11 +148,25 @@ func serveUnix(t *testing.T, uid *atomic.Uint32, s *Server) string {
 }
 
 func TestReadersCannotCrowdOutTheOwner(t *testing.T) {
+	crowd(t, func() (Credentials, error) { return Credentials{UID: 1001}, nil })
+}
+
+func TestUnknownCallersCannotCrowdOutTheOwner(t *testing.T) {
+	// The zero uid that comes with the error must not take an owner's place.
+	crowd(t, func() (Credentials, error) { return Credentials{}, errors.New("no idea") })
+}
+
+// crowd opens connections of others until there is no more place, and wants the owner to be served.
+func crowd(t *testing.T, other func() (Credentials, error)) {
 	var uid atomic.Uint32
-	uid.Store(1001)
 	s := NewServer(ServerConfig{
 		Backend: Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}}, Owner: 1000,
-		Credentials: func(net.Conn) (Credentials, error) { return Credentials{UID: uid.Load()}, nil },
+		Credentials: func(net.Conn) (Credentials, error) {
+			if uid.Load() == 1000 {
+				return Credentials{UID: 1000}, nil
+			}
+			return other()
+		},
 	})
 	path := serveUnix(t, &uid, s)
 	open := func() net.Conn {
