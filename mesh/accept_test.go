@@ -30,7 +30,7 @@ func manyFiles(t testing.TB, need uint64) {
 	t.Helper()
 	var l unix.Rlimit
 	ok(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &l))
-	if l.Max < need {
+	if uint64(l.Max) < need { // signed on some systems
 		t.Skipf("the system allows %d open files, this needs %d", l.Max, need)
 	}
 	old := l

@@ -30,11 +30,16 @@
 // and boot exists, or for 30 seconds without one. A revoked or expired peer, a withdrawn grant or service, and another boot id reset
 // it at once.
 //
+// A stream on its way over a session that has just lost against a duplicate is taken, for it joins the peer; over a session that ended
+// for another reason it is reset without an answer, and the opener tries another. What a session is told because it became full
+// (services, the group secret, peer records) follows the READY that allows it, and the receiver looks at it only when its core
+// has seen that READY.
+//
 // # Enrolment
 //
 // [Join] is the newcomer's side. It authenticates the mesh by the invite before it sends anything of itself: the issuer proves the
 // invite's secret and the node key the invite names, and the trust log must lead from the mesh id to that node's membership. The
-// issuer's side is one transaction of internal/enroll.
+// issuer's side is one transaction of internal/enroll, recorded in the audit log before it has any effect.
 //
 // # Properties and non-properties
 //
