@@ -174,6 +174,23 @@ func TestAddressOrderAndStagger(t *testing.T) {
 	}
 }
 
+// An address that is being dialled, or waits for its turn, is not dialled again.
+func TestNoAddressIsDialledTwice(t *testing.T) {
+	s := newSim(t, newFixture(t, 2), 1)
+	n, m := s.nodes[0], s.nodes[1]
+	n.start()
+	m.powered = false
+	n.core.addAddress(n.peer(m), m.at, sourceRecord)
+	n.core.addAddress(n.peer(m), m.udp, sourceRecord)
+	for range 10 {
+		n.step(Want{Peer: m.id})
+		s.runFor(10 * time.Millisecond)
+	}
+	if d, _ := effects[Dial](n, 0); len(d) != 2 || d[0].At == d[1].At {
+		t.Fatalf("dials %+v", d)
+	}
+}
+
 // When one address answers, the dials of the others are given up.
 func TestSiblingsAreCancelled(t *testing.T) {
 	s := newSim(t, newFixture(t, 2), 1)
@@ -255,15 +272,15 @@ func TestHangingDialIsGivenUp(t *testing.T) {
 	n.start()
 	s.blocked = func(x, y *simNode) bool { return x == n && y == m }
 	n.step(AddSeed{Peer: m.id, At: m.at})
-	s.runFor(3100 * time.Millisecond)
+	s.runFor(4 * second)
 	if len(n.core.dials) != 1 {
 		t.Fatal("no dial hangs")
 	}
 	s.blocked = func(_, _ *simNode) bool { return false }
 	m.start()
-	s.runFor(1500 * time.Millisecond)
+	s.runFor(600 * time.Millisecond)
 	if len(s.shared(n, m)) != 1 {
-		t.Fatal("no session 1.5 s after the peer's start")
+		t.Fatal("no session 0.6 s after the peer's start")
 	}
 }
 

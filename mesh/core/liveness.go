@@ -141,10 +141,7 @@ func (c *Core) suspect(s *sess, except *address) {
 	}
 	c.startDials(p, except)
 	if p.dialing == 0 {
-		c.startDials(p, nil)
-	}
-	if p.dialing == 0 {
-		c.planRetry(p)
+		c.planRetry(p) // whatever address that leaves
 	}
 }
 

@@ -124,6 +124,28 @@ func TestAllSilentIsALocalFault(t *testing.T) {
 	s.wantAllSessions()
 }
 
+// The same where beacons are never heard, and the mesh was made by seeds.
+func TestAllSilentWithoutBeacons(t *testing.T) {
+	s := newSim(t, newFixture(t, 3), 3)
+	s.mute = func(_, _ *simNode) bool { return true }
+	for _, n := range s.nodes {
+		n.start()
+		for _, m := range s.nodes {
+			if m != n {
+				n.step(AddSeed{Peer: m.id, At: m.at})
+			}
+		}
+	}
+	s.runFor(30 * second)
+	s.wantAllSessions()
+	a := s.nodes[0]
+	s.blocked = func(x, y *simNode) bool { return x == a || y == a }
+	since := s.now
+	s.runFor(40 * second)
+	a.wantNoClose(since)
+	a.wantNoPrune(since)
+}
+
 // A short sleep costs a ping; after one over 20 s the mesh is usable 3 s after waking; a very long one replaces all sessions and
 // waits for views again.
 func TestWake(t *testing.T) {

@@ -245,7 +245,7 @@ func (c *Core) watchMute(f *iface, index int) {
 		together := 0
 		for _, p := range c.order {
 			for _, h := range p.heardOn {
-				if h.iface == index && p.enrolled && !p.revoked && h.at >= f.lastBeacon-2*Interval*f.unit {
+				if h.iface == index && p.enrolled && h.at >= f.lastBeacon-2*Interval*f.unit {
 					together++
 				}
 			}

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -90,6 +91,9 @@ func TestRevocation(t *testing.T) {
 					t.Fatal("the revoked node has a session")
 				}
 				continue
+			}
+			if e, _ := n.presences(victim, since); slices.ContainsFunc(e, func(e PeerChanged) bool { return e.Presence >= Stale }) {
+				t.Fatal("beacons of the revoked node are presence")
 			}
 			if d, _ := effects[Dial](n, since); slices.ContainsFunc(d, func(d Dial) bool { return d.Peer == victim.id }) {
 				t.Fatalf("the revoked node was dialled by %d, seed %d", n.i, seed)
@@ -383,6 +387,24 @@ func TestInvalidFrame(t *testing.T) {
 	s.runFor(30 * second)
 	if a.core.stopping || len(s.shared(a, b)) != 1 {
 		t.Fatal("no session after the pause")
+	}
+}
+
+// Dials that were planned before the pause are not made in it.
+func TestPauseHoldsPlannedDials(t *testing.T) {
+	n, m := pairUp(t, 0)
+	for i := range 3 {
+		n.core.addAddress(n.peer(m), netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), 1), sourceRecord)
+	}
+	n.step(Want{Peer: m.id})
+	id := n.meet(m, keys.RoleAcceptor, 1, 1)
+	raw := slices.Clone(n.s.f.revocation(1).Body)
+	raw[len(raw)-1] ^= 1
+	n.step(FrameIn{ID: id, Body: parsed(t, raw), Raw: raw})
+	since := n.s.now + 1
+	n.s.runFor(5 * second)
+	if d, _ := effects[Dial](n, since); len(d) > 0 {
+		t.Fatalf("%d dials in the pause", len(d))
 	}
 }
 
