@@ -40,7 +40,7 @@ func manyFiles(t testing.TB, need uint64) {
 }
 
 func TestThousandSimultaneousOpens(t *testing.T) {
-	const opens = 1000
+	const opens = 1000 / raceFactor
 	manyFiles(t, 2*opens+200)
 	w := newWorld(t)
 	a, b := w.member("a"), w.member("b")
@@ -72,8 +72,9 @@ func TestThousandSimultaneousOpens(t *testing.T) {
 	refused := 0
 	for _, err := range errs {
 		if err != nil {
-			refused++
-			t.Log(err)
+			if refused++; refused < 5 {
+				t.Log(err)
+			}
 		}
 	}
 	for _, c := range conns {

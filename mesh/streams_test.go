@@ -310,6 +310,38 @@ func (h *host) dialBack(t *testing.T, w *world, a *host) *Conn {
 	return c
 }
 
+// What a sweep has cut is neither accepted nor given a new meaning, and what came into the set before a sweep is decided again.
+func TestStreamSetSweep(t *testing.T) {
+	s := newStreamSet()
+	peer, boot := [32]byte{1}, [16]byte{1}
+	s.sessionFull(peer, boot)
+	e := &entry{peer: peer, boot: boot}
+	cuts := 0
+	s.join(e, func(session.Code) { cuts++ })
+	epoch := s.now()
+	if good, gone := s.stillGood(e, epoch, nil); !good || gone {
+		t.Fatal("not good")
+	}
+	if s.sweep(func(*entry) (bool, string, session.Code) { return true, "", 0 }) != 0 || s.now() == epoch {
+		t.Fatal("a sweep must count")
+	}
+	if good, gone := s.stillGood(e, epoch, nil); good || gone {
+		t.Fatal("a decision from before the sweep stands")
+	}
+	if n := s.cutPeer(peer, "revoked", session.CodeRevoked); n != 1 || cuts != 1 {
+		t.Fatal(n, cuts)
+	}
+	if good, gone := s.stillGood(e, s.now(), nil); good || !gone {
+		t.Fatal("a stream that was cut is accepted")
+	}
+	if s.replaceCut(e, func(session.Code) {}) {
+		t.Fatal("a stream that was cut gets a new meaning")
+	}
+	if why, code := s.leave(e); why != "revoked" || code != session.CodeRevoked {
+		t.Fatal(why, code)
+	}
+}
+
 func TestStreamSetBoots(t *testing.T) {
 	s := newStreamSet()
 	s.grace = 30 * time.Millisecond
