@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -265,6 +266,12 @@ func TestDaemonEndsWithItsParent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The daemon closes the descriptor it is given, which must not be one of this process's files.
+	fd, err := syscall.Dup(int(r.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
 	w := newWorld(t, "")
 	running := make(chan struct{})
 	w.system.Run = func(ctx context.Context, o runRequest) error {
@@ -275,7 +282,7 @@ func TestDaemonEndsWithItsParent(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		done <- runDaemon(t.Context(), w.cli, daemonOptions{ExitWith: int(r.Fd()), Secret: secretSource{FD: -1}})
+		done <- runDaemon(t.Context(), w.cli, daemonOptions{ExitWith: fd, Secret: secretSource{FD: -1}})
 	}()
 	<-running
 	select {

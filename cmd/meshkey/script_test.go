@@ -67,6 +67,9 @@ func newScript(t *testing.T) *script {
 	s := &script{t: t, dir: dir, env: map[string]string{
 		runAsMeshkey: "1", "HOME": dir, "WORK": dir, "PATH": os.Getenv("PATH"), "MESHKEY_STATE": filepath.Join(dir, "state"), "TZ": "UTC",
 	}}
+	if testing.CoverMode() != "" {
+		s.env["GOCOVERDIR"] = t.TempDir() // else each meshkey complains on stderr
+	}
 	if err := os.Mkdir(filepath.Join(dir, "state"), 0o700); err != nil {
 		t.Fatal(err)
 	}
