@@ -17,6 +17,8 @@ import (
 type streamSet struct {
 	grace time.Duration // streamGrace; immutable once the node runs
 
+	cuts sync.WaitGroup // resets under way
+
 	mu    sync.Mutex
 	epoch uint64 // counts sweeps; a decision is valid only if none came between
 	peers map[keys.NodeID]*peerStreams
@@ -156,18 +158,18 @@ func (t *streamSet) sweep(keep func(*entry) (ok bool, why string, code session.C
 	return n
 }
 
-// cutEntry resets one stream. The reset itself does not block.
+// cutEntry takes one stream out and resets it. Telling the peer may wait some milliseconds for room in its socket; that is done aside, for
+// a peer with thousands of stalled streams must not hold up the core, nor its own removal.
 func (t *streamSet) cutEntry(e *entry, why string, code session.Code) int {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	if e.gone {
-		t.mu.Unlock()
 		return 0
 	}
 	e.why, e.code = why, code
 	cut := e.cut
 	t.dropLocked(e)
-	t.mu.Unlock()
-	cut(code)
+	t.cuts.Go(func() { cut(code) })
 	return 1
 }
 
@@ -259,8 +261,9 @@ func (t *streamSet) count(id keys.NodeID) int {
 	return 0
 }
 
-// stop ends the grace timers.
+// stop cuts everything, ends the grace timers and waits for the resets.
 func (t *streamSet) stop() {
+	defer t.cuts.Wait()
 	t.cutAll(func(*entry) bool { return true }, "shutting down", session.CodeShutdown)
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -316,8 +317,8 @@ func TestStreamSetSweep(t *testing.T) {
 	peer, boot := [32]byte{1}, [16]byte{1}
 	s.sessionFull(peer, boot)
 	e := &entry{peer: peer, boot: boot}
-	cuts := 0
-	s.join(e, func(session.Code) { cuts++ })
+	cuts := make(chan session.Code, 1)
+	s.join(e, func(c session.Code) { cuts <- c })
 	epoch := s.now()
 	if good, gone := s.stillGood(e, epoch, nil); !good || gone {
 		t.Fatal("not good")
@@ -328,8 +329,8 @@ func TestStreamSetSweep(t *testing.T) {
 	if good, gone := s.stillGood(e, epoch, nil); good || gone {
 		t.Fatal("a decision from before the sweep stands")
 	}
-	if n := s.cutPeer(peer, "revoked", session.CodeRevoked); n != 1 || cuts != 1 {
-		t.Fatal(n, cuts)
+	if n := s.cutPeer(peer, "revoked", session.CodeRevoked); n != 1 || <-cuts != session.CodeRevoked {
+		t.Fatal(n)
 	}
 	if good, gone := s.stillGood(e, s.now(), nil); good || !gone {
 		t.Fatal("a stream that was cut is accepted")
@@ -340,6 +341,26 @@ func TestStreamSetSweep(t *testing.T) {
 	if why, code := s.leave(e); why != "revoked" || code != session.CodeRevoked {
 		t.Fatal(why, code)
 	}
+}
+
+// Resets that wait for a stalled peer wait together, and nobody waits for them.
+func TestCutsDoNotWaitForEachOther(t *testing.T) {
+	const streams = 500
+	s := newStreamSet()
+	peer, boot := [32]byte{1}, [16]byte{1}
+	s.sessionFull(peer, boot)
+	var inside sync.WaitGroup
+	inside.Add(streams)
+	for range streams {
+		s.join(&entry{peer: peer, boot: boot}, func(session.Code) {
+			inside.Done()
+			inside.Wait() // returns only when all the others are being cut too
+		})
+	}
+	if n := s.cutPeer(peer, "revoked", session.CodeRevoked); n != streams {
+		t.Fatal(n)
+	}
+	s.stop()
 }
 
 func TestStreamSetBoots(t *testing.T) {
