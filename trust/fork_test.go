@@ -225,6 +225,53 @@ func TestCutoffVoidsWhatFollows(t *testing.T) {
 	}
 }
 
+// TestCutoffLeavesOtherRemovals: what other issuers removed, and the issuer itself before the cutoff, stays removed.
+func TestCutoffLeavesOtherRemovals(t *testing.T) {
+	w := newWorld(t, 1, "a", "b")
+	a, b := w.writer("a"), w.writer("b")
+	e1 := a.add(revokeNode("one"), OpRevokeCert{Issuer: b.key.Public(), Serial: 9})
+	e2 := a.add(revokeNode("two"), revokeNode("three"))
+	other := b.add(revokeNode("two"), OpUngrant{Issuer: a.key.Public(), GID: 4})
+	s := must(t, w.start, e1, other, e2)
+	s = mustRoot(t, s, w.root(s, func(r *Root) { cutoff(r, a.key.Public(), 1, e1.hash) }))
+	for node, want := range map[string]bool{"one": true, "two": true, "three": false} {
+		if r, ok := s.Revoked(nodeID(node)); ok != want || node == "two" && r.Issuer != b.key.Public() {
+			t.Errorf("%s revoked: %v by %s", node, ok, r.Issuer)
+		}
+	}
+	if _, ok := s.CertRevoked(b.key.Public(), 9); !ok {
+		t.Error("a revocation before the cutoff is gone")
+	}
+	if f, ok := s.grants.get(factKey{a.key.Public(), 4}); !ok || len(f.removals) != 1 || f.removals[0].stray {
+		t.Error("another issuer's ungrant is gone")
+	}
+	// A second cutoff, of the other issuer, does the same.
+	s = mustRoot(t, s, w.root(s, func(r *Root) { cutoff(r, b.key.Public(), 0, keys.ChainStart(w.mesh, b.key.Public())) }))
+	if _, ok := s.Revoked(nodeID("one")); !ok {
+		t.Error("lost with the second cutoff")
+	}
+	if _, ok := s.Revoked(nodeID("two")); ok {
+		t.Error("a revocation after the cutoff stays")
+	}
+}
+
+// TestWrongBranchKeepsForeignRemovalsAsTheyAre: leaving a wrong branch makes strays of its own removals only.
+func TestWrongBranchKeepsForeignRemovalsAsTheyAre(t *testing.T) {
+	w, honest, thief := forked(t)
+	b := w.writer("b")
+	thief.add(revokeNode("base"))
+	end := honest.add(honest.enroll("end"))
+	s := must(t, w.start, thief.all...)
+	s = must(t, s, b.add(revokeNode("x")))
+	s = mustRoot(t, s, w.root(s, func(r *Root) { cutoff(r, honest.key.Public(), end.Seq, end.hash) }))
+	for node, stray := range map[string]bool{"base": true, "x": false} {
+		f, ok := s.nodes.get(nodeKey(nodeID(node)))
+		if !ok || len(f.removals) != 1 || f.removals[0].stray != stray {
+			t.Errorf("%s: %+v", node, f)
+		}
+	}
+}
+
 func TestCutoffHashMustMatch(t *testing.T) {
 	w, honest, thief := forked(t)
 	root := w.root(w.start, func(r *Root) { cutoff(r, honest.key.Public(), 2, honest.all[1].hash) })

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -203,9 +204,14 @@ func TestHeadRules(t *testing.T) {
 		raw  []byte
 		want error
 	}{
-		"no right":       {signHead(&Head{Mesh: w.mesh, Issuer: b.key.Public(), Seq: 1, Hash: b.prev, RootVersion: 1, Time: epoch0}, b.key), ErrInvalid},
-		"other signer":   {signHead(&good, b.key), ErrInvalid},
-		"other mesh":     {h(func(x *Head) { x.Mesh[0] ^= 1 }), ErrInvalid},
+		"no right":     {signHead(&Head{Mesh: w.mesh, Issuer: b.key.Public(), Seq: 1, Hash: b.prev, RootVersion: 1, Time: epoch0}, b.key), ErrInvalid},
+		"other signer": {signHead(&good, b.key), ErrInvalid},
+		"other mesh":   {h(func(x *Head) { x.Mesh[0] ^= 1 }), ErrInvalid},
+		"mesh in payload": {func() []byte {
+			x := good
+			x.Mesh[0] ^= 1
+			return identity.Seal(keys.LabelHead, w.mesh, wire.MustMarshal(&x), a.key).Encode()
+		}(), ErrInvalid},
 		"stranger":       {signHead(&Head{Mesh: w.mesh, Issuer: keyOf("x").Public(), RootVersion: 1}, keyOf("x")), ErrInvalid},
 		"root not held":  {h(func(x *Head) { x.RootVersion = 2 }), ErrGap},
 		"root 0":         {h(func(x *Head) { x.RootVersion = 0 }), ErrInvalid},

@@ -442,3 +442,37 @@ func TestSignedObjectsAreStrict(t *testing.T) {
 		t.Fatalf("head: %v", err)
 	}
 }
+
+// TestMakingRootsChecks: whoever makes a root is told at once what a receiver would refuse.
+func TestMakingRootsChecks(t *testing.T) {
+	w := newWorld(t, 3, "a")
+	_, list := rootKeys(3)
+	for name, c := range map[string]struct {
+		config  GenesisConfig
+		signers []*keys.SigningKey
+	}{
+		"no signer":   {GenesisConfig{Name: "home", Keys: list}, nil},
+		"too few":     {GenesisConfig{Name: "home", Keys: list}, w.roots[:1]},
+		"a stranger":  {GenesisConfig{Name: "home", Keys: list}, append(w.roots[:2:2], keyOf("x"))},
+		"a bad field": {GenesisConfig{Name: "Home", Keys: list}, w.roots},
+	} {
+		if raw, mesh, err := NewGenesis(c.config, c.signers...); err == nil || raw != nil || !mesh.IsZero() {
+			t.Errorf("genesis, %s: %v", name, err)
+		}
+	}
+	for name, c := range map[string]struct {
+		change  func(*Root)
+		signers []*keys.SigningKey
+	}{
+		"too few":     {func(*Root) {}, w.roots[:1]},
+		"lost rights": {func(r *Root) { r.Issuers[0].MaxTTL-- }, w.roots},
+		"a bad field": {func(r *Root) { r.Threshold = 1 }, w.roots},
+	} {
+		if raw, err := w.start.NewRoot(epoch0+1, c.change, c.signers...); err == nil || raw != nil {
+			t.Errorf("root, %s: %v", name, err)
+		}
+	}
+	if w.start.Root().Issuers[0].MaxTTL != 90*day {
+		t.Fatal("the current root was edited")
+	}
+}
