@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/spf13/cobra"
-
 	"github.com/sovereignmesh/meshkey/control"
 )
 
@@ -22,8 +20,6 @@ func execute(ctx context.Context, c *cli, args []string) int {
 	root.SetArgs(args)
 	root.SetOut(c.out)
 	root.SetErr(c.err)
-	ran := false
-	mark(root, &ran)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return int(control.Done)
@@ -31,29 +27,9 @@ func execute(ctx context.Context, c *cli, args []string) int {
 	if code, ok := errors.AsType[exitWith](err); ok {
 		return int(code)
 	}
-	if _, ours := errors.AsType[*control.Error](err); !ours && !ran {
-		// cobra's own: an unknown verb, an unknown flag, arguments that are missing.
-		err = control.Errorf(control.Usage, "meshkey help", "%w", err)
-	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = &control.Error{Code: control.Interrupted, Message: "interrupted"}
-	}
 	e := control.AsError(err)
 	c.explain(e)
 	return int(e.Code)
-}
-
-// mark wraps every verb so that *ran tells whether one was reached.
-func mark(cmd *cobra.Command, ran *bool) {
-	if run := cmd.RunE; run != nil {
-		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			*ran = true
-			return run(cmd, args)
-		}
-	}
-	for _, sub := range cmd.Commands() {
-		mark(sub, ran)
-	}
 }
 
 // explain says what went wrong and what to do about it.

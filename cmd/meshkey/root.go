@@ -71,6 +71,16 @@ func newRoot(c *cli) *cobra.Command {
 		}
 		verbHelp(cmd.OutOrStdout(), cmd)
 	})
+	root.SetHelpCommand(&cobra.Command{
+		Use: "help [VERB]", Short: "Show a verb's examples and flags", Hidden: true, Args: cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return control.Errorf(control.Usage, "meshkey help", "there is no verb %q", clipArg(strings.Join(args, " ")))
+			}
+			return cmd.Help()
+		},
+	})
 	root.CompletionOptions.DisableDefaultCmd = true
 	for _, g := range groups {
 		for _, v := range g.verbs {
