@@ -43,6 +43,7 @@ func mesh3(t *testing.T) (nas, gpu, laptop *host) {
 }
 
 func discovery(t *testing.T, prefixes [3][]string) {
+	t.Parallel()
 	nas, gpu, laptop := lan(t, prefixes)
 	nas.found("homelab")
 	nas.start()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -39,6 +40,16 @@ func (r runner) Run() int {
 	if out, err := exec.Command("go", "build", "-o", binary, "github.com/sovereignmesh/meshkey/cmd/meshkey").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building the program under test: %v\n%s", err, out)
 		return 1
+	}
+	// Scenarios mostly wait, each on a network of its own: as many as there are may wait together.
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", "24"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 	}
 	return r.m.Run()
 }

@@ -126,6 +126,7 @@ func TestServiceWithCurl(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Fatal("curl is needed")
 	}
+	t.Parallel()
 	nas, gpu, laptop := mesh3(t)
 	gpu.must("expose", "web", gpu.web(), "--http")
 	out, words, code := laptop.run("connect", "gpu1/web", "--stdio")
@@ -219,6 +220,7 @@ func TestTransfer(t *testing.T) {
 }
 
 func TestKillAndReturn(t *testing.T) {
+	t.Parallel()
 	nas, gpu, laptop := mesh3(t)
 	addr := allow(t, nas, gpu, laptop, "web", gpu.web())
 	gpu.kill()
@@ -233,6 +235,7 @@ func TestKillAndReturn(t *testing.T) {
 }
 
 func TestRevokeLiveStream(t *testing.T) {
+	t.Parallel()
 	nas, gpu, laptop := mesh3(t)
 	addr := allow(t, nas, gpu, laptop, "web", gpu.web())
 	// A second stream ends on the revoking node itself.
@@ -296,6 +299,7 @@ func TestRevokeLiveStream(t *testing.T) {
 
 // TestOutsider is a foreign mesh on the same wire: neither sees the other.
 func TestOutsider(t *testing.T) {
+	t.Parallel()
 	nas, gpu, laptop := lan(t, v4)
 	nas.found("homelab")
 	nas.start()
