@@ -77,11 +77,6 @@ func (r *rig) hear(datagram []byte, from netip.AddrPort) (*Heard, error) {
 	return r.Receive(Packet{Data: datagram, From: from, Interface: 2}, r.now)
 }
 
-// unicast passes a datagram to the receiver's own port.
-func (r *rig) unicast(datagram []byte, from netip.AddrPort) (*Heard, error) {
-	return r.Receive(Packet{Data: datagram, From: from, Interface: 2, Unicast: true}, r.now)
-}
-
 func (r *rig) wantHeard(datagram []byte, from netip.AddrPort) *Heard {
 	r.t.Helper()
 	h, err := r.hear(datagram, from)

@@ -97,7 +97,3 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.err }
 
 func fail(r Reason, err error) *Error { return &Error{Reason: r, err: err} }
-
-func failf(r Reason, format string, args ...any) *Error {
-	return &Error{Reason: r, err: fmt.Errorf(format, args...)}
-}

@@ -74,8 +74,14 @@ func TestMessageSizes(t *testing.T) {
 		name      string
 		got, want int
 	}{
-		{"M1", SizeM1, 1235}, {"enrolment M1", SizeEnrollM1, 1243}, {"M2", SizeM2, 2208}, {"M3", SizeM3, 1088},
-		{"R1", SizeR1, 1233}, {"R2", SizeR2, 1137}, {"R3", SizeR3, 1}, {"payload", sizePayload, 1024},
+		{"M1", SizeM1, 1235},
+		{"enrolment M1", SizeEnrollM1, 1243},
+		{"M2", SizeM2, 2208},
+		{"M3", SizeM3, 1088},
+		{"R1", SizeR1, 1233},
+		{"R2", SizeR2, 1137},
+		{"R3", SizeR3, 1},
+		{"payload", sizePayload, 1024},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s has %d bytes, want %d", c.name, c.got, c.want)

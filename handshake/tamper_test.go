@@ -16,7 +16,6 @@ type relay struct {
 	w      *world
 	d, a   *member
 	suite  keys.Suite
-	change func(index int, m []byte)
 	id     identity.InviteID
 	secret keys.InviteSecret
 

@@ -146,7 +146,6 @@ type presence struct {
 	is    core.Presence
 	since time.Time
 	seen  time.Time // last beacon heard
-	addr  netip.AddrPort
 	skew  bool
 }
 

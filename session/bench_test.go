@@ -197,7 +197,8 @@ func BenchmarkForward(b *testing.B) {
 	run := func(b *testing.B, a, z interface {
 		io.ReadWriter
 		CloseWrite() error
-	}) {
+	},
+	) {
 		clientA, clientB := tcpPair(b)
 		serverA, serverB := tcpPair(b)
 		var wg sync.WaitGroup

@@ -412,8 +412,14 @@ func TestStrayOfARootThatDoesNotListItsIssuer(t *testing.T) {
 // TestRemovalsKeepOnePlacePerIssuer: the list does not depend on the order, and stays short whatever a thief signs.
 func TestRemovalsKeepOnePlacePerIssuer(t *testing.T) {
 	all := []removal{
-		{issuer: 0, seq: 5}, {issuer: 0, seq: 2, time: 9}, {issuer: 0, seq: 2, time: 3, stray: true}, {issuer: 0, seq: 2, time: 2, reason: 7, stray: true},
-		{issuer: 0, seq: 2, time: 2, reason: 4, stray: true}, {issuer: 1, seq: 9}, {issuer: 1, seq: 9, reason: 1}, {issuer: 0, seq: 3, stray: true},
+		{issuer: 0, seq: 5},
+		{issuer: 0, seq: 2, time: 9},
+		{issuer: 0, seq: 2, time: 3, stray: true},
+		{issuer: 0, seq: 2, time: 2, reason: 7, stray: true},
+		{issuer: 0, seq: 2, time: 2, reason: 4, stray: true},
+		{issuer: 1, seq: 9},
+		{issuer: 1, seq: 9, reason: 1},
+		{issuer: 0, seq: 3, stray: true},
 		{issuer: 1, seq: 8, stray: true, time: 99},
 	}
 	want := []removal{{issuer: 0, seq: 2, time: 9}, {issuer: 0, seq: 2, time: 2, reason: 4, stray: true}, {issuer: 1, seq: 9}, {issuer: 1, seq: 8, stray: true, time: 99}}

@@ -207,8 +207,16 @@ func runAuditShow(ctx context.Context, c *cli, entry string) error {
 		r := e.Record
 		rows := [][]string{{"entry", strconv.FormatUint(r.Index, 10)}, {"log", e.Log}, {"time", r.Time.Local().Format(time.RFC3339Nano)}}
 		for _, f := range [][2]string{
-			{"code", r.Code}, {"actor", r.Actor}, {"target", r.Target}, {"verdict", r.Verdict}, {"reason", r.Reason}, {"grant", r.Grant}, {"session", r.Session},
-			{"before", r.Before}, {"after", r.After}, {"error", r.Error},
+			{"code", r.Code},
+			{"actor", r.Actor},
+			{"target", r.Target},
+			{"verdict", r.Verdict},
+			{"reason", r.Reason},
+			{"grant", r.Grant},
+			{"session", r.Session},
+			{"before", r.Before},
+			{"after", r.After},
+			{"error", r.Error},
 		} {
 			if f[1] != "" {
 				rows = append(rows, f[:])

@@ -23,9 +23,6 @@ type secretSource struct {
 	FD   int    // --passphrase-fd; -1 for none
 }
 
-// given reports whether the flags name a source.
-func (s secretSource) given() bool { return s.File != "" || s.FD >= 0 }
-
 const secretHelp = "give --passphrase-file FILE, --passphrase-fd N or MESHKEY_PASSPHRASE_FILE"
 
 // credential is the passphrase's name in systemd's $CREDENTIALS_DIRECTORY.

@@ -223,7 +223,6 @@ func TestReadLogChangesNothing(t *testing.T) {
 	wantErr(t, "no log", err, fs.ErrNotExist)
 	l, _, _ := mustOpen(t, m)
 	mustAppend(t, l, 0, 5)
-	steps := m.Steps()
 	n := 0
 	rec, err := ReadLog(m, "log", testMax, func(i uint64, p []byte) error {
 		if !bytes.Equal(p, frame(n)) {
@@ -237,7 +236,7 @@ func TestReadLogChangesNothing(t *testing.T) {
 	}
 	m.Kill()
 	put(t, m, "log.000001", get(t, m, "log.000001")[:300]+"torn")
-	steps = m.Steps()
+	steps := m.Steps()
 	rec, err = ReadLog(m, "log", testMax, nil)
 	if err != nil || rec.Torn == nil || rec.Torn.Copy != "" || m.Steps() != steps {
 		t.Errorf("%+v, %v, %d steps", rec, err, m.Steps()-steps)

@@ -246,7 +246,7 @@ func (s *scan) corrupt() error {
 	if s.reason == nil {
 		return nil
 	}
-	reason := s.reason
+	var reason error
 	switch {
 	case s.proven > s.end:
 		reason = fmt.Errorf("%w; %w", s.reason, errSynced)

@@ -249,7 +249,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 				other := r.invite("pi4")
 				a, b := keys.NewSigningKey(), keys.NewSigningKey()
 				r.disk.CutPower(step, keep)
-				g, err := r.Spend(id, r.request(a), nil)
+				_, err := r.Spend(id, r.request(a), nil)
 				if err == nil {
 					if step == 1 {
 						t.Fatal("nothing was written")

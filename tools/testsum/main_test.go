@@ -22,35 +22,41 @@ func TestSummarise(t *testing.T) {
 		"passes": {
 			line("run", "a", "T", "") + line("output", "a", "T", "chatter") + line("pass", "a", "T", "") + line("pass", "a", "", ""),
 			counts{1, 0, 0},
-			[]string{"ok   a 1.5 s, 1 tests"}, "",
+			[]string{"ok   a 1.5 s, 1 tests"},
+			"",
 		},
 		"package without tests": {line("skip", "a", "", ""), counts{}, nil, ""},
 		"fails": {
 			line("output", "a", "T", "this was wrong\\n") + line("fail", "a", "T", "") + line("output", "a", "", "FAIL\\n") + line("fail", "a", "", ""),
 			counts{0, 1, 0},
-			[]string{"this was wrong", "FAIL a"}, "",
+			[]string{"this was wrong", "FAIL a"},
+			"",
 		},
 		"crashes": {
 			line("pass", "a", "T", "") + line("output", "a", "", "panic: test timed out\\n") + line("fail", "a", "", ""),
 			counts{1, 1, 0},
-			[]string{"test timed out"}, "",
+			[]string{"test timed out"},
+			"",
 		},
 		"does not build": {
 			`{"ImportPath":"a","Action":"build-output","Output":"undefined: x\n"}` + "\n" + `{"ImportPath":"a","Action":"build-fail"}` + "\n" +
 				line("fail", "a", "", ""),
 			counts{0, 2, 0},
-			[]string{"undefined: x"}, "",
+			[]string{"undefined: x"},
+			"",
 		},
 		"go says something": {"go: no such module\n", counts{0, 1, 0}, []string{"no such module"}, ""},
 		"skips": {
 			line("output", "a", "T", "=== RUN T\\n") + line("output", "a", "T", "x_test.go:1: no network\\n") + line("skip", "a", "T", "") + line("pass", "a", "", ""),
 			counts{0, 0, 1},
-			[]string{"SKIP a.T: x_test.go:1: no network"}, "a long scenario",
+			[]string{"SKIP a.T: x_test.go:1: no network"},
+			"a long scenario",
 		},
 		"left out": {
 			line("pass", "a", "U", "") + line("output", "a", "T", "x_test.go:1: a long scenario\\n") + line("skip", "a", "T", "") + line("pass", "a", "", ""),
 			counts{1, 0, 0},
-			[]string{"left out: a.T: x_test.go:1: a long scenario"}, "a long scenario",
+			[]string{"left out: a.T: x_test.go:1: a long scenario"},
+			"a long scenario",
 		},
 	} {
 		var out strings.Builder
