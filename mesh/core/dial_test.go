@@ -284,6 +284,18 @@ func TestHangingDialIsGivenUp(t *testing.T) {
 	}
 }
 
+// A handshake that succeeded and is refused all the same frees the place of its dial.
+func TestRefusedSessionEndsItsDial(t *testing.T) {
+	n, m := pairUp(t, 0)
+	n.step(Want{Peer: m.id})
+	id := sortedDials(n.core.dials)[0]
+	n.peer(m).paused = n.s.now + second
+	n.step(SessionUp{ID: 9, Dial: id, Peer: m.id, Role: keys.RoleDialer, Certificate: m.cert, RootVersion: 1})
+	if len(n.core.live) != 0 || n.core.dials[id] != nil || n.peer(m).dialing != 0 || n.peer(m).addrs[0].busy {
+		t.Fatal("the dial is still counted")
+	}
+}
+
 // The fifth session with one node is refused, and the dial it came from is over all the same.
 func TestSessionsPerPeerAreBounded(t *testing.T) {
 	n, m := pairUp(t, 0)

@@ -236,8 +236,17 @@ func TestUnknownIDs(t *testing.T) {
 	s := settledMesh(t, 2, 1)
 	a := s.nodes[0]
 	for _, ev := range []Event{
-		DialFailed{ID: 99}, FrameIn{ID: 99}, HeartbeatIn{ID: 99}, SessionDown{ID: 99}, Want{}, Replace{ID: 99}, Retire{ID: 99}, TrustIn{},
-		Want{Peer: a.id}, AddSeed{Peer: a.id, At: a.at}, BeaconIn{Node: a.id},
+		DialFailed{ID: 99},
+		FrameIn{ID: 99},
+		HeartbeatIn{ID: 99},
+		SessionDown{ID: 99},
+		Want{},
+		Replace{ID: 99},
+		Retire{ID: 99},
+		TrustIn{},
+		Want{Peer: a.id},
+		AddSeed{Peer: a.id, At: a.at},
+		BeaconIn{Node: a.id},
 	} {
 		if out := a.core.Step(a.clock(), ev); len(out) > 0 {
 			t.Errorf("%T: %+v", ev, out)

@@ -182,11 +182,14 @@ func (c *Core) drop(s *sess, code session.Code) {
 			c.failed(p, s.addr)
 		}
 	}
-	if c.stopping || p.revoked {
+	if c.stopping {
 		return
 	}
 	if p.working() == nil && p.presence == Up {
 		c.setPresence(p, Stale, "session closed")
+	}
+	if p.revoked {
+		return
 	}
 	d := c.jitter(0, min(restartSpreadMax, restartSpread*time.Duration(len(c.order))))
 	if !less(c.cfg.Self, p.id) {
