@@ -16,7 +16,11 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/internal/demo"
+	"github.com/sovereignmesh/meshkey/internal/netns"
 )
+
+// The demo runs in a network of its own: every socket there is the demo's.
+func TestMain(m *testing.M) { os.Exit(netns.Main(m)) }
 
 // build makes the program.
 func build(t *testing.T) string {
@@ -59,6 +63,7 @@ func empty(dir string) bool {
 
 // TestStory runs the whole demo and watches every socket of its processes: all are loopback.
 func TestStory(t *testing.T) {
+	netns.New(t)
 	bin, tmp := build(t), shortTemp(t)
 	cmd := exec.Command(bin, "demo", "--json=1")
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
@@ -69,7 +74,7 @@ func TestStory(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	watch := newWatch(cmd.Process.Pid)
+	watch := newWatch()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	var err error
