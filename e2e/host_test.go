@@ -245,6 +245,23 @@ func (h *host) audit(code string) []control.AuditRecord {
 	return page.Records
 }
 
+// audited waits for n records of one code: what needs not be durable before its effect is written within a second.
+func (h *host) audited(code string, n int) (records []control.AuditRecord) {
+	h.t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if records = h.audit(code); len(records) >= n {
+			return records
+		}
+		if time.Now().After(deadline) {
+			h.t.Fatalf("%s: %d records of %s, want %d", h.name, len(records), code, n)
+		}
+		<-tick.C
+	}
+}
+
 // eventually polls; the deadline is ten times what is promised, and the real time is printed and returned.
 func eventually(t *testing.T, what string, promised time.Duration, ok func() bool) time.Duration {
 	t.Helper()

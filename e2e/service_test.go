@@ -84,12 +84,22 @@ func (h *host) connect(target string) (addr string) {
 	sc := bufio.NewScanner(out)
 	ok := sc.Scan()
 	line := sc.Text()
+	var said []string // read after done
 	go func() {
 		defer close(done)
-		_, _ = io.Copy(io.Discard, out)
+		for sc.Scan() {
+			if said = append(said, sc.Text()); len(said) > 20 {
+				said = said[1:]
+			}
+		}
 		_ = cmd.Wait()
 	}()
-	h.t.Cleanup(func() { cancel(); <-done })
+	h.t.Cleanup(func() {
+		cancel()
+		if <-done; h.t.Failed() {
+			h.t.Logf("%s: connect %s said last:\n%s", h.name, target, strings.Join(said, "\n"))
+		}
+	})
 	var ev control.ConnectEvent
 	if !ok || json.Unmarshal([]byte(line), &ev) != nil || ev.Event != "listening" {
 		h.t.Fatalf("%s: connect %s said %q", h.name, target, line)
