@@ -187,9 +187,14 @@ func TestTamperAnswer(t *testing.T) {
 func TestRecord0Rules(t *testing.T) {
 	long := make([]byte, maxRecord0-headerSize-minRecord+1)
 	for name, s1 := range map[string]func(l *liar) []byte{
-		"data":           func(l *liar) []byte { return l.s1(t, typeData, nil) },
-		"ACCEPT":         func(l *liar) []byte { return l.s1(t, typeAccept, []byte(emptyBody)) },
-		"too long":       func(l *liar) []byte { return l.s1(t, typeOpen, long) },
+		"data":     func(l *liar) []byte { return l.s1(t, typeData, nil) },
+		"ACCEPT":   func(l *liar) []byte { return l.s1(t, typeAccept, []byte(emptyBody)) },
+		"too long": func(l *liar) []byte { return l.s1(t, typeOpen, long) },
+		"far too long": func(l *liar) []byte {
+			b := l.s1(t, typeOpen, long)
+			b[17], b[18] = 0x40, 0
+			return b
+		},
 		"no service":     func(l *liar) []byte { return l.s1(t, typeOpen, []byte{0x82, 0x60, 0}) },
 		"bad service":    func(l *liar) []byte { return l.s1(t, typeOpen, []byte{0x82, 0x61, '/', 0}) },
 		"trailing":       func(l *liar) []byte { return l.s1(t, typeOpen, append(openBody(t, "a"), 0)) },
@@ -271,6 +276,10 @@ func TestRefuse(t *testing.T) {
 		if e.acceptor.Streams() != 0 {
 			t.Fatal("a refused stream is still a member")
 		}
+		// FIN, not RST: a kernel that drops what was received on RST would lose the refusal.
+		if n, err := c1.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Fatalf("after the refusal: %v", err)
+		}
 		if _, err := in.Accept(); err == nil {
 			t.Fatal("accepted after it was refused")
 		}
@@ -292,6 +301,54 @@ func TestOpenIsRefused(t *testing.T) {
 	if errors.Is(err, ErrUnanswered) || len(e.skipped) != 0 {
 		t.Fatal("a refusal is an answer")
 	}
+}
+
+// Only ACCEPT, REFUSE and RESET answer an OPEN; REKEY and unknown high types may come before.
+func TestAnswerRules(t *testing.T) {
+	rec := func(kind byte, body []byte) func(h *half) []byte {
+		return func(h *half) []byte { return rawRecord(t, h, kind, body) }
+	}
+	for name, answer := range map[string]func(h *half) []byte{
+		"data":          rec(typeData, []byte("x")),
+		"OPEN":          rec(typeOpen, openBody(t, "echo")),
+		"EOF":           rec(typeEOF, []byte(emptyBody)),
+		"WARM":          rec(typeWarm, encodeWarm(false)),
+		"low type":      rec(100, nil),
+		"ACCEPT, body":  rec(typeAccept, []byte{0x81, 1}),
+		"REFUSE 0":      rec(typeRefuse, []byte{0x82, 0, 0}),
+		"REFUSE, short": rec(typeRefuse, []byte{0x81, 4}),
+		"REKEY":         rec(typeRekey, encodeRekey(1)),
+		"large": func(h *half) []byte {
+			return append(rawRecord(t, h, 200, make([]byte, maxStreamBody+1)), rawRecord(t, h, typeAccept, []byte(emptyBody))...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnds(keys.SuiteAES)
+			c1, c2 := tcpPair(t)
+			go func() {
+				if in, err := incoming(c2, e.acceptorTags, false); err == nil {
+					c2.Write(answer(&in.s.out))
+				}
+			}()
+			if s, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"}); !errors.Is(err, ErrProtocol) || s != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	t.Run("high type first", func(t *testing.T) {
+		e := newEnds(keys.SuiteAES)
+		c1, c2 := tcpPair(t)
+		go func() {
+			if in, err := incoming(c2, e.acceptorTags, false); err == nil {
+				c2.Write(append(rec(200, nil)(&in.s.out), rec(typeAccept, []byte(emptyBody))(&in.s.out)...))
+			}
+		}()
+		s, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"})
+		if err != nil || s.Ignored() != 1 {
+			t.Fatal(err)
+		}
+		s.Reset(CodeNormal)
+	})
 }
 
 // Nothing behind OPEN is read before ACCEPT: the process holds none of it, and all of it arrives after.

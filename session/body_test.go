@@ -295,15 +295,19 @@ func TestStates(t *testing.T) {
 	t.Run("READY first", func(t *testing.T) {
 		s := NewStates(begin, false)
 		s.Declare(Full)
-		if err := s.Received(root, 1); !errors.Is(err, ErrProtocol) {
-			t.Fatal(err)
+		for _, b := range []Body{root, Unknown{200}} {
+			if err := s.Received(b, 1); !errors.Is(err, ErrProtocol) {
+				t.Fatal(err)
+			}
 		}
 	})
 	t.Run("nothing before our READY", func(t *testing.T) {
 		s := NewStates(begin, false)
 		s.Received(ready(Full), 1)
-		if err := s.Received(root, 1); !errors.Is(err, ErrProtocol) {
-			t.Fatal(err)
+		for _, b := range []Body{root, Unknown{200}} {
+			if err := s.Received(b, 1); !errors.Is(err, ErrProtocol) {
+				t.Fatal(err)
+			}
 		}
 	})
 	t.Run("steps", func(t *testing.T) {

@@ -117,6 +117,24 @@ func TestParkedRefused(t *testing.T) {
 	}
 }
 
+// WARM is answered by the same WARM.
+func TestWarmAnswerRules(t *testing.T) {
+	for kind, body := range map[byte][]byte{
+		typeWarm: encodeWarm(true), typeAccept: []byte(emptyBody), typeOpen: openBody(t, "echo"), typeData: {1},
+	} {
+		e := newEnds(keys.SuiteAES)
+		c1, c2 := tcpPair(t)
+		go func() {
+			if in, err := incoming(c2, e.acceptorTags, false); err == nil {
+				c2.Write(rawRecord(t, &in.s.out, kind, body))
+			}
+		}()
+		if p, err := Warm(context.Background(), c1, e.dialer, false); !errors.Is(err, ErrProtocol) || p != nil {
+			t.Fatalf("type %d: %v", kind, err)
+		}
+	}
+}
+
 // A peer that parks nothing says so.
 func TestWarmRefused(t *testing.T) {
 	e := newEnds(keys.SuiteAES)

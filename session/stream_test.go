@@ -134,8 +134,8 @@ func TestHalfClose(t *testing.T) {
 	if err := opened.CloseWrite(); err != nil {
 		t.Fatalf("second CloseWrite: %v", err)
 	}
-	if _, err := opened.Write([]byte("more")); err == nil {
-		t.Fatal("wrote after CloseWrite")
+	if _, err := opened.Write([]byte("more")); !errors.Is(err, errWriteClosed) {
+		t.Fatalf("a write after CloseWrite: %v", err)
 	}
 	if got, err := io.ReadAll(accepted); err != nil || string(got) != "question" {
 		t.Fatalf("%q %v", got, err)
@@ -241,6 +241,7 @@ func TestResetIsRST(t *testing.T) {
 
 // Reset returns at once though a writer is blocked in a full socket, and wakes it.
 func TestResetWhileBlocked(t *testing.T) {
+	wait(t, "no buffers of earlier tests", func() bool { return Buffered() == 0 })
 	opened, accepted := streamPair(t, keys.SuiteAES)
 	done := make(chan error, 1)
 	go func() {
@@ -255,6 +256,9 @@ func TestResetWhileBlocked(t *testing.T) {
 		_, w := opened.Moved()
 		return w > 0 && blocked(opened)
 	})
+	if b := Buffered(); b > int64(classes[3]) {
+		t.Fatalf("a blocked writer holds %d bytes, one buffer has %d", b, classes[3])
+	}
 	began := time.Now()
 	opened.Reset(CodeRevoked)
 	if d := time.Since(began); d > 100*time.Millisecond {
@@ -328,22 +332,30 @@ func TestWriteDeadlineKeepsWhatItSealed(t *testing.T) {
 	wg.Wait()
 }
 
-// An idle stream holds no buffer, on either side, with or without data having passed.
+// An idle stream holds no buffer, on either side, with or without data having passed, as a forwarder uses it.
 func TestIdleStreamHoldsNoBuffer(t *testing.T) {
 	wait(t, "no buffers of earlier tests", func() bool { return Buffered() == 0 })
 	opened, accepted := streamPair(t, keys.SuiteAES)
+	clientA, clientB := tcpPair(t)
+	serverA, serverB := tcpPair(t)
 	var wg sync.WaitGroup
-	a, b := tcpPair(t)
-	wg.Go(func() { io.Copy(opened, a) })
-	wg.Go(func() { io.Copy(b, accepted) })
-	wg.Go(func() { io.Copy(a, opened) })
-	wg.Go(func() { io.Copy(accepted, b) })
-	opened.Write(make([]byte, 1<<20))
-	wait(t, "all buffers are back", func() bool { return Buffered() == 0 })
-	opened.Reset(CodeNormal)
-	accepted.Reset(CodeNormal)
-	a.Close()
-	b.Close()
+	wg.Go(func() { io.Copy(opened, clientB) })
+	wg.Go(func() { io.Copy(clientB, opened) })
+	wg.Go(func() { io.Copy(accepted, serverA) })
+	wg.Go(func() { io.Copy(serverA, accepted) })
+	for range 3 {
+		for _, dir := range [][2]net.Conn{{clientA, serverB}, {serverB, clientA}} {
+			data := make([]byte, 1<<20)
+			wg.Go(func() { dir[0].Write(data) })
+			if _, err := io.ReadFull(dir[1], make([]byte, len(data))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait(t, "all buffers are back", func() bool { return Buffered() == 0 })
+	}
+	for _, c := range []net.Conn{opened, accepted, clientA, clientB, serverA, serverB} {
+		c.Close()
+	}
 	wg.Wait()
 }
 
