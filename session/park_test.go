@@ -182,23 +182,40 @@ func TestParkedNextEndsWithContext(t *testing.T) {
 
 // On a parked connection only OPEN may come.
 func TestParkedRules(t *testing.T) {
+	for kind, body := range map[byte][]byte{
+		typeData: {1}, typeWarm: encodeWarm(false), typeAccept: []byte(emptyBody), typeEOF: []byte(emptyBody), typeOpen: {0x80},
+	} {
+		e := newEnds(keys.SuiteAES)
+		c1, c2 := tcpPair(t)
+		l := newLiar(t, e.dialer)
+		c1.Write(l.s1(t, typeWarm, encodeWarm(false)))
+		in, err := incoming(c2, e.acceptorTags, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := in.Park()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kind, _ := l.next(t, c1); kind != typeWarm {
+			t.Fatal(kind)
+		}
+		c1.Write(rawRecord(t, &l.out, kind, body))
+		if _, err := p.Next(context.Background(), nil); !errors.Is(err, ErrProtocol) {
+			t.Fatalf("type %d: %v", kind, err)
+		}
+	}
+}
+
+// A side that has switched does not open on a connection that was parked before, though the other side has not closed it yet.
+func TestParkedIsStaleAfterSwitch(t *testing.T) {
 	e := newEnds(keys.SuiteAES)
-	c1, c2 := tcpPair(t)
-	l := newLiar(t, e.dialer)
-	c1.Write(l.s1(t, typeWarm, encodeWarm(false)))
-	in, err := incoming(c2, e.acceptorTags, false)
-	if err != nil {
+	_, requester := e.parkPair(t, true)
+	if err := e.acceptorTags.Install(e.acceptor, 1, nextExporter(keys.SuiteAES, 1)); err != nil {
 		t.Fatal(err)
 	}
-	p, err := in.Park()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if kind, _ := l.next(t, c1); kind != typeWarm {
-		t.Fatal(kind)
-	}
-	c1.Write(rawRecord(t, &l.out, typeData, []byte("x")))
-	if _, err := p.Next(context.Background(), nil); !errors.Is(err, ErrProtocol) {
+	e.acceptorTags.Switch(e.acceptor, time.Now())
+	if _, err := requester.Open(context.Background(), Request{Service: "echo"}); !errors.Is(err, ErrEnded) {
 		t.Fatal(err)
 	}
 }
@@ -307,6 +324,12 @@ func TestParkedSet(t *testing.T) {
 	if set.Sweep(now.Add(ParkOpener+time.Second)) != 1 || set.Sweep(now.Add(ParkAcceptor+time.Second)) != 0 {
 		t.Fatal("the other end keeps it 90 s")
 	}
+	old, _ := e.parkPair(t, false)
+	set.Put(old)
+	if set.Take(now.Add(ParkOpener+time.Second)) != nil {
+		t.Fatal("gave out a connection the other end is about to close")
+	}
+	<-old.Done()
 	p, _ := e.parkPair(t, false)
 	set.Put(p)
 	set.Reset(CodeRevoked)
