@@ -417,3 +417,19 @@ func TestViewIsReachedByAnotherPeersEntry(t *testing.T) {
 		t.Fatalf("%d views count", len(a.core.views))
 	}
 }
+
+// The view of a node that is no live member counts for nothing.
+func TestOnlyMembersViewsCount(t *testing.T) {
+	s := newSim(t, newFixture(t, 3), 1)
+	a := s.nodes[0]
+	a.start()
+	p := a.peer(s.nodes[1])
+	a.core.views = []keys.NodeID{keyOf("stranger").NodeID(), keyOf("another").NodeID()}
+	if a.core.seenEnough(p) {
+		t.Fatal("two strangers' views are enough")
+	}
+	a.core.views = []keys.NodeID{s.nodes[2].id}
+	if !a.core.seenEnough(p) {
+		t.Fatal("the other member's view is not enough")
+	}
+}
