@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -266,9 +267,24 @@ func TestRefuse(t *testing.T) {
 		if err != nil || in.Request().Service != "secret-service" || in.Owner() != "the dialer" {
 			t.Fatal(err)
 		}
+		f, err := c2.File() // a second hold on the socket, to look at it after it was closed
+		if err != nil {
+			t.Fatal(err)
+		}
+		dup, err := net.FileConn(f)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := in.Refuse(CodeNotAdmitted, 4711); err != nil {
 			t.Fatal(err)
 		}
+		// Bytes left unread would make the kernel send RST, and a kernel that drops what it received on RST would lose the refusal.
+		dup.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if n, err := dup.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("early data was left unread: %v", err)
+		}
+		dup.Close()
 		kind, body := l.next(t, c1)
 		if r, err := parseRefuse(body); kind != typeRefuse || err != nil || r.Code != CodeNotAdmitted || r.AuditIndex != 4711 {
 			t.Fatalf("type %d: %v %v", kind, r, err)
@@ -276,7 +292,6 @@ func TestRefuse(t *testing.T) {
 		if e.acceptor.Streams() != 0 {
 			t.Fatal("a refused stream is still a member")
 		}
-		// FIN, not RST: a kernel that drops what was received on RST would lose the refusal.
 		if n, err := c1.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 			t.Fatalf("after the refusal: %v", err)
 		}
