@@ -116,15 +116,15 @@ func (r *replica) tryEntry(e *Entry) (n *State, done Applied, err error) {
 }
 
 func (r *replica) evidence(a, b []byte) (Change, error) {
+	e, err := ParseEntry(a, r.state.mesh)
+	if err != nil {
+		return Change{}, invalid(err)
+	}
 	n, err := r.state.AddEvidence(a, b)
 	if err != nil {
 		return Change{}, err
 	}
 	r.state = n
-	e, err := ParseEntry(a, n.mesh)
-	if err != nil {
-		return Change{}, invalid(err)
-	}
 	f := frameOf(KindEvidence, evidenceWire{Kind: KindEvidence, A: a, B: b})
 	f.Urgent = true
 	return Change{Frame: f, Issuer: e.Issuer, Seq: e.Seq}, nil
@@ -146,15 +146,15 @@ func (r *replica) root(raw []byte) (Change, error) {
 }
 
 func (r *replica) head(raw []byte, now int64) (Change, error) {
+	h, err := ParseHead(raw, r.state.mesh)
+	if err != nil {
+		return Change{}, invalid(err)
+	}
 	n, err := r.state.ApplyHead(raw, now)
 	if err != nil {
 		return Change{}, err
 	}
 	r.state = n
-	h, err := ParseHead(raw, n.mesh)
-	if err != nil {
-		return Change{}, invalid(err)
-	}
 	return Change{Frame: rawFrame(KindHead, raw), Issuer: h.Issuer, Seq: h.Seq}, nil
 }
 

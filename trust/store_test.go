@@ -420,6 +420,34 @@ func TestStoreFullDisk(t *testing.T) {
 	}
 }
 
+// TestStoreFullDiskAfterAnOwnEntry: what was appended before the disk was full is synced, so the own entry is no riddle.
+func TestStoreFullDiskAfterAnOwnEntry(t *testing.T) {
+	w := newWorld(t, 1, "a", "b")
+	fsys := durable.NewMem()
+	s := newStore(t, w, fsys)
+	a, b := w.writer("a"), w.writer("b")
+	s.apply(t, b.add(revokeNode("w")))
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	s.apply(t, b.add(revokeNode("x")))
+	fsys.Fail(durable.Fault{Op: durable.OpWrite, Nth: 2, Err: syscall.ENOSPC, Stay: true})
+	if _, err := s.AppendOwn(a.key, epoch0, revokeNode("y")); !durable.IsNoSpace(err) || errors.Is(err, durable.ErrUncertain) {
+		t.Fatalf("got %v", err)
+	}
+	if len(s.unsynced) != 0 || len(s.queue) != 0 {
+		t.Fatalf("%d unsynced, %d waiting", len(s.unsynced), len(s.queue))
+	}
+	fsys.Crash()
+	s = openStore(t, w, fsys)
+	if _, ok := s.Current().Revoked(nodeID("x")); !ok {
+		t.Fatal("not synced")
+	}
+	if _, ok := s.Current().Revoked(nodeID("y")); ok {
+		t.Fatal("the own entry was given up and is there")
+	}
+}
+
 func TestStoreUnwrittenIsBounded(t *testing.T) {
 	w := newWorld(t, 1, "a", "b")
 	s := newStore(t, w, durable.NewMem())
@@ -468,60 +496,4 @@ func TestStoreRun(t *testing.T) {
 		cancel()
 		<-done
 	})
-}
-
-func TestTimeFloor(t *testing.T) {
-	w := newWorld(t, 1, "a")
-	fsys := durable.NewMem()
-	s := newStore(t, w, fsys)
-	a := w.writer("a")
-	local := int64(epoch0 + 10*day)
-	if s.Now(local) != local || s.ClockBehind(local) {
-		t.Fatal("a new store has no floor")
-	}
-	a.time = epoch0 + 5*day - 1
-	if _, err := s.ApplyEntry(a.add(a.enroll("one")), local); err != nil {
-		t.Fatal(err)
-	}
-	if got := s.Now(epoch0); got != epoch0+5*day-clockSlack || !s.ClockBehind(epoch0) {
-		t.Fatalf("a clock set back revives: now %d", got)
-	}
-	// A time ahead of the local clock moves nothing.
-	a.time = local + clockSlack
-	if _, err := s.ApplyEntry(a.add(a.enroll("two")), local); err != nil {
-		t.Fatal(err)
-	}
-	if s.Now(0) != epoch0+5*day-clockSlack {
-		t.Fatal("the floor followed a time from the future")
-	}
-	// The local clock counts only with a peer that agrees.
-	far := int64(epoch0 + 1000*day)
-	s.PeerTime(far, local)
-	if s.Now(0) != epoch0+5*day-clockSlack {
-		t.Fatal("one clock in the future moved the floor")
-	}
-	s.PeerTime(local, local+clockSlack)
-	if s.Now(0) != local-clockSlack {
-		t.Fatal("two agreeing clocks did not")
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = openStore(t, w, fsys)
-	if s.Now(0) != local-clockSlack {
-		t.Fatal("the floor was not kept")
-	}
-	if err := s.ResetFloor(epoch0); err != nil {
-		t.Fatal(err)
-	}
-	fsys.Crash()
-	if s = openStore(t, w, fsys); s.Now(epoch0) != epoch0 {
-		t.Fatal("the reset was not kept")
-	}
-	if err := durable.WriteFile(fsys, floorName, []byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(fsys, w.mesh); err == nil || !strings.Contains(err.Error(), "floor is damaged") {
-		t.Fatalf("damaged floor: %v", err)
-	}
 }

@@ -460,6 +460,9 @@ func TestSyncInvalidClosesThePeer(t *testing.T) {
 	for name, f := range map[string]Frame{
 		"signature":    rawFrame(KindEntry, bad),
 		"garbage":      {Kind: KindEntry, Body: []byte{0x82, 5, 0x41, 0}},
+		"empty root":   {Kind: KindRoot, Body: []byte{0x81, 4}},
+		"empty pair":   {Kind: KindEvidence, Body: []byte{0x81, 6}},
+		"empty head":   {Kind: KindHead, Body: []byte{0x81, 7}},
 		"wrong kind":   {Kind: KindRoot, Body: rawFrame(KindEntry, e.raw).Body},
 		"no sync kind": {Kind: 1, Body: []byte{0x81, 1}},
 		"root":         rawFrame(KindRoot, o.genesis),

@@ -17,6 +17,7 @@ import (
 // and sync brings the rest. After a failed sync the log is reopened; what it then calls void is certainly void and goes back
 // to the queue, except for own entries: nobody has seen them, so they are given up and their number is free again.
 func (s *Store) flush() error {
+	var full error
 	for {
 		s.mu.Lock()
 		if len(s.queue) == 0 {
@@ -26,8 +27,12 @@ func (s *Store) flush() error {
 		q := s.queue[0]
 		s.mu.Unlock()
 		index, err := s.log.Append(q.body)
-		if err != nil {
+		if errors.Is(err, durable.ErrFailed) {
 			return s.recover(err)
+		}
+		if err != nil {
+			full = err // the disk is full: the log is as it was, and what was appended before is synced
+			break
 		}
 		q.index = index
 		s.mu.Lock()
@@ -40,7 +45,7 @@ func (s *Store) flush() error {
 	idle := len(s.unsynced) == 0
 	s.mu.Unlock()
 	if idle {
-		return nil
+		return full
 	}
 	if err := s.log.Sync(); err != nil {
 		return s.recover(err)
@@ -51,7 +56,7 @@ func (s *Store) flush() error {
 		q.written()
 	}
 	s.unsynced = nil
-	return nil
+	return full
 }
 
 // written notes that a frame is durable; its bytes need not be kept in memory.
@@ -64,11 +69,8 @@ func (q *queued) written() {
 	}
 }
 
-// recover reopens a log that failed. A full disk is no such failure: nothing was written, and what waits goes on waiting.
+// recover reopens a log that failed.
 func (s *Store) recover(cause error) error {
-	if !errors.Is(cause, durable.ErrFailed) {
-		return cause
-	}
 	next, err := s.log.Reopen()
 	if err != nil {
 		return errors.Join(cause, err)
