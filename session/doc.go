@@ -104,6 +104,8 @@
 // it before its next record after its switch, and sends it alone when 16 generations are unannounced; a receiver keeps at most 64
 // keys for generations to come. A parked connection is not rekeyed: its opener closes it.
 //
+// When its session ends a stream keeps its last key, for 64 GiB more in each direction and at most 24 h; what is parked is closed.
+//
 // # Accepting
 //
 // One table maps every valid tag of every session to its ring. Per ring the tags of the next 32 counters are valid; each open of the

@@ -121,9 +121,6 @@ func TestHolesAreBounded(t *testing.T) {
 
 // One old hole does not keep the state of everything after it.
 func TestWindowSpanIsBounded(t *testing.T) {
-	if testing.Short() {
-		t.Skip("derives 70,000 tags")
-	}
 	tb := newTable(t)
 	for c := uint64(1); c < windowSpan+100; c++ {
 		tb.take(c)
