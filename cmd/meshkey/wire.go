@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"syscall"
 
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/internal/config"
@@ -94,6 +95,8 @@ func stateError(err error) error {
 		return control.Errorf(control.Failed, "try again", "%w", err)
 	case errors.Is(err, keys.ErrKeyFile), errors.Is(err, keys.ErrOtherKey), errors.Is(err, keys.ErrLocked):
 		return control.Errorf(control.Unverified, "restore the file from a backup, or enrol again with another --state", "%w", err)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return control.Errorf(control.Failed, "stop the program that uses the port, or give network.listen another one in meshkey.toml", "%w", err)
 	case errors.Is(err, fs.ErrPermission):
 		return control.Errorf(control.Failed, "run it as the owner of the state directory, or use another one with --state", "%w", err)
 	}
