@@ -122,30 +122,51 @@ func cutLast(s string, sep byte) (before, after string, ok bool) {
 	return s, "", false
 }
 
-// ResolveNode finds a live member by name or id.
+// ResolveNode finds a live member by name or id, and remembers what a name meant at its first use.
 func (n *Node) ResolveNode(who string) (keys.NodeID, error) {
+	id, named, err := n.findNode(who)
+	if err != nil || !named {
+		return id, err
+	}
+	if err := n.pins.check(n.State(), who, id); err != nil {
+		return keys.NodeID{}, err
+	}
+	return id, nil
+}
+
+// Lookup is Resolve for a question: it remembers nothing.
+func (n *Node) Lookup(target string) (Target, error) {
+	who, svc, ok := cutLast(target, '/')
+	if !ok {
+		return Target{}, fmt.Errorf("%q is not of the form node/service", target)
+	}
+	if err := identity.CheckName(svc); err != nil {
+		return Target{}, fmt.Errorf("service: %w", err)
+	}
+	id, _, err := n.findNode(who)
+	return Target{Node: id, Service: svc}, err
+}
+
+func (n *Node) findNode(who string) (id keys.NodeID, named bool, err error) {
 	st := n.State()
 	if id, err := keys.ParseNodeID(who); err == nil {
 		if _, ok := st.LiveMember(id, n.trustNow()); ok {
-			return id, nil
+			return id, false, nil
 		}
-		return keys.NodeID{}, fmt.Errorf("%w: %s", ErrUnknownNode, id.Short())
+		return keys.NodeID{}, false, fmt.Errorf("%w: %s", ErrUnknownNode, id.Short())
 	}
 	if err := identity.CheckName(who); err != nil {
-		return keys.NodeID{}, fmt.Errorf("%w: %w", ErrUnknownNode, err)
+		return keys.NodeID{}, false, fmt.Errorf("%w: %w", ErrUnknownNode, err)
 	}
 	ids := st.ByName(who, n.trustNow())
 	switch len(ids) {
 	case 0:
-		return keys.NodeID{}, fmt.Errorf("%w: %s", ErrUnknownNode, who)
+		return keys.NodeID{}, false, fmt.Errorf("%w: %s", ErrUnknownNode, who)
 	case 1:
 	default:
-		return keys.NodeID{}, fmt.Errorf("%w: %s", ErrNameConflict, who)
+		return keys.NodeID{}, false, fmt.Errorf("%w: %s", ErrNameConflict, who)
 	}
-	if err := n.pins.check(st, who, ids[0]); err != nil {
-		return keys.NodeID{}, err
-	}
-	return ids[0], nil
+	return ids[0], true, nil
 }
 
 // Dial opens a stream to "node/service". The connection is ready when the destination has authorised it. A refusal is a

@@ -132,6 +132,11 @@ func (n *Node) announce(flags beacon.Flags) ([]byte, bool) {
 
 // datagram takes one received UDP datagram through the beacon checks.
 func (n *Node) datagram(p beacon.Packet) {
+	defer func() {
+		if v := recover(); v != nil {
+			n.panicked("beacon", v)
+		}
+	}()
 	now := time.Now()
 	h, err := n.receiver.Receive(p, now)
 	if err != nil {

@@ -40,11 +40,28 @@ func (n *Node) serveEnrolment(ctx context.Context, conn net.Conn, res *handshake
 	if err := conn.SetReadDeadline(time.Now().Add(enrolTime)); err != nil {
 		return
 	}
+	// Before a word about the mesh: somebody else may have found a used invite.
+	if err := n.cfg.Issuer.May(res.Invite, res.Peer.Node); err != nil {
+		ctl.Close(n.refuseEnrolment(ctl, res, src, err))
+		return
+	}
 	code, err := n.enrolPeer(ctl, res, src)
 	if err != nil {
 		n.log.Info("enrolment failed", "from", src, "invite", res.Invite, "err", err)
 	}
 	ctl.Close(code)
+}
+
+// refuseEnrolment records a refusal and tells it: whoever knows an invite's secret may know why.
+func (n *Node) refuseEnrolment(ctl *session.Control, res *handshake.Result, src netip.AddrPort, why error) session.Code {
+	n.auditLater(audit.Event{
+		Code: audit.InviteRefuse, Actor: src.Addr().String(), Target: res.Peer.Node.Compact(), Verdict: audit.Denied, Reason: why.Error(),
+		Session: res.Invite.String(),
+	})
+	if err := ctl.SendBody(session.Refused{Code: refusalCode(why)}); err != nil {
+		return session.CodeNormal
+	}
+	return session.CodeNotAdmitted
 }
 
 // syncing is one enrolment's copy of the trust exchange, fed from a log that others change: it reads, and applies nothing.
@@ -126,14 +143,7 @@ func (n *Node) grantEnrolment(ctl *session.Control, raw []byte, res *handshake.R
 		return nil
 	})
 	if err != nil {
-		n.auditLater(audit.Event{
-			Code: audit.InviteRefuse, Actor: src.String(), Target: csr.Node.Compact(), Verdict: audit.Denied, Reason: err.Error(),
-			Session: res.Invite.String(),
-		})
-		if serr := ctl.SendBody(session.Refused{Code: refusalCode(err)}); serr != nil {
-			return session.CodeNormal, serr
-		}
-		return session.CodeNotAdmitted, err
+		return n.refuseEnrolment(ctl, res, src, err), err
 	}
 	n.log.Info("enrolled", "node", g.Certificate.Name, "id", csr.Node.Short(), "words", words, "from", src)
 	n.notify(Event{Kind: EventTrust, Node: csr.Node, Text: "enrolled " + g.Certificate.Name})

@@ -234,6 +234,9 @@ func (j *joiner) learn() error {
 		if err != nil {
 			return fmt.Errorf("learning the mesh's trust log: %w", err)
 		}
+		if r, ok := b.(session.Refused); ok {
+			return refusedBy(r.Code)
+		}
 		k := b.Kind()
 		switch k {
 		case session.KindRoot, session.KindVec, session.KindEntry, session.KindEvidence, session.KindHead:

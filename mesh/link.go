@@ -90,7 +90,7 @@ func (n *Node) runSession(ctx context.Context, conn net.Conn, res *handshake.Res
 	stop := context.AfterFunc(n.ctx, l.ctl.Reset)
 	defer stop()
 	n.wg.Go(func() { n.writeLink(l) })
-	code, err := n.readLink(ctx, l)
+	code, err := n.readLinkContained(ctx, l)
 	l.end()
 	n.endLink(l, code, err)
 }
@@ -103,6 +103,7 @@ func (l *link) end() {
 
 // writeLink writes queued records, revocations first.
 func (n *Node) writeLink(l *link) {
+	defer n.recovered("session writer", l.ctl.Conn())
 	for {
 		f, ok := l.out.take()
 		if !ok {
@@ -118,6 +119,17 @@ func (n *Node) writeLink(l *link) {
 			return
 		}
 	}
+}
+
+// readLinkContained is readLink with a bug contained: the session ends, and everything about it is tidied up, as after any other end.
+func (n *Node) readLinkContained(ctx context.Context, l *link) (code session.Code, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			n.panicked("session", v)
+			code, err = 0, errors.New("a panic was contained")
+		}
+	}()
+	return n.readLink(ctx, l)
 }
 
 // readLink reads records until the session ends and hands them to the core. It returns the peer's close code, if it gave one.

@@ -10,6 +10,7 @@ import (
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/internal/enroll"
+	"github.com/sovereignmesh/meshkey/internal/harden"
 	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/trust"
@@ -54,6 +55,7 @@ func Init(_ context.Context, o InitOptions) (*InitResult, error) {
 	if o.RootPassphrase == "" {
 		return nil, errors.New("the root key needs a passphrase")
 	}
+	_ = harden.Process() // keys are in memory from here on; a system that refuses loses a precaution, not the mesh
 	d, err := openState(o.StateDir)
 	if err != nil {
 		return nil, err

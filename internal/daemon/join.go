@@ -11,6 +11,7 @@ import (
 
 	"github.com/sovereignmesh/meshkey/audit"
 	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/harden"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh"
 	"github.com/sovereignmesh/meshkey/trust"
@@ -41,6 +42,7 @@ type EnrollResult struct {
 // Enroll joins the mesh of an invite over the network. Nothing of a failed attempt is kept but the node's key: trying again with the
 // same invite is the same request, so a lost answer burns nothing.
 func Enroll(ctx context.Context, o EnrollOptions) (*EnrollResult, error) {
+	_ = harden.Process()
 	d, err := openState(o.StateDir)
 	if err != nil {
 		return nil, err

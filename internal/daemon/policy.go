@@ -133,7 +133,7 @@ func (d *Daemon) Decide(_ context.Context, r control.DecideRequest) (*control.De
 			return nil, err
 		}
 	}
-	t, err := d.node.Resolve(r.Target)
+	t, err := d.node.Lookup(r.Target)
 	if err != nil {
 		return nil, d.dialError(r.Target, err)
 	}

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -85,7 +84,7 @@ func (d *Daemon) watchTarget(ctx context.Context, e *exposed) {
 func probe(ctx context.Context, t forward.Target) (up bool, reason string) {
 	c, err := t.Dial(ctx)
 	if err != nil {
-		return false, fmt.Sprintf("nothing answers at %s", t)
+		return false, "the target does not answer"
 	}
 	_ = c.Close()
 	return true, ""

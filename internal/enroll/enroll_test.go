@@ -372,3 +372,22 @@ func TestBookRules(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestMay is the question before a word about the mesh is said: a used invite is only for the node that used it.
+func TestMay(t *testing.T) {
+	r := newRig(t)
+	id := r.invite("gpu1")
+	a, b := keys.NewSigningKey(), keys.NewSigningKey()
+	for _, k := range []*keys.SigningKey{a, b} {
+		must(t, r.May(id, k.NodeID()))
+	}
+	_, err := r.Spend(id, r.request(a), nil)
+	must(t, err)
+	must(t, r.May(id, a.NodeID()))
+	if err := r.May(id, b.NodeID()); !errors.Is(err, ErrUsed) {
+		t.Errorf("another node with a used invite: %v", err)
+	}
+	if err := r.May(identity.NewInviteID(), a.NodeID()); !errors.Is(err, ErrUnknown) {
+		t.Errorf("unknown invite: %v", err)
+	}
+}

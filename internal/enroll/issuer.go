@@ -80,6 +80,18 @@ type Grant struct {
 	Again       bool // the same node had spent the invite before: a lost answer
 }
 
+// May reports whether a node may use an invite now: asked before the node is told anything about the mesh. A spent invite is only for
+// the node that spent it.
+func (i *Issuer) May(id identity.InviteID, node keys.NodeID) error {
+	i.Book.mu.Lock()
+	defer i.Book.mu.Unlock()
+	v, _, err := i.Book.usableLocked(id, node, i.Now())
+	if err != nil {
+		return err
+	}
+	return i.admissible(node, v, i.Now())
+}
+
 // Spend enrols the node of a request with an invite, in one transaction. Only the invite's name and tags are used; the request's are
 // wishes. record, which may be nil, is told the certificate before anything is written; its error ends the transaction with nothing
 // done.

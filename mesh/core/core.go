@@ -62,6 +62,7 @@ type Core struct {
 	byID       map[SessionID]*sess
 	live       []*sess // the same, sorted by id
 	dials      map[DialID]*dial
+	guestDials int // of them, to peers the log does not name
 	nextDial   DialID
 	queue      []*dialJob // dials that wait for a free place
 	pingSeq    uint64
@@ -253,6 +254,7 @@ func (c *Core) stop() {
 		c.emit(CancelDial{ID: id})
 	}
 	clear(c.dials)
+	c.guestDials = 0
 	c.queue = nil
 	c.timers = c.timers[:0]
 	heap.Init(&c.timers)

@@ -11,6 +11,7 @@ import (
 type dial struct {
 	id    DialID
 	began time.Duration
+	guest bool // to a peer the log did not name when it began
 	dialJob
 }
 
@@ -94,6 +95,11 @@ func (c *Core) launch(j *dialJob) {
 		j.done()
 		return
 	}
+	if !j.peer.enrolled && c.guestDials >= maxDialsCandidates {
+		// Its id may be anybody's invention: it takes no place from members, and is dialled when it is heard again.
+		j.done()
+		return
+	}
 	if len(c.dials) >= maxDials {
 		c.queue = append(c.queue, j)
 		return
@@ -103,7 +109,10 @@ func (c *Core) launch(j *dialJob) {
 
 func (c *Core) begin(j *dialJob) {
 	c.nextDial++
-	c.dials[c.nextDial] = &dial{id: c.nextDial, began: c.now.Mono, dialJob: *j}
+	c.dials[c.nextDial] = &dial{id: c.nextDial, began: c.now.Mono, guest: !j.peer.enrolled, dialJob: *j}
+	if !j.peer.enrolled {
+		c.guestDials++
+	}
 	c.emit(Dial{ID: c.nextDial, Peer: j.peer.id, At: j.addr.at, AES: j.peer.aes})
 }
 
@@ -119,6 +128,9 @@ func (c *Core) endDial(id DialID) *dial {
 		return nil
 	}
 	delete(c.dials, id)
+	if d.guest {
+		c.guestDials--
+	}
 	d.done()
 	for len(c.queue) > 0 && len(c.dials) < maxDials {
 		j := c.queue[0]
@@ -167,10 +179,11 @@ func (c *Core) cancelDials(p *peer, age time.Duration) {
 	}
 }
 
-// replace dials the peer of a session this node dialled once more; the session with the higher number wins.
+// replace dials the peer of a session this node dialled once more; the session with the higher number wins. It needs no free place: a
+// session whose keys are due must not end because others are being dialled.
 func (c *Core) replace(id SessionID) {
 	s := c.byID[id]
-	if s == nil || s.addr == nil || s.addr.busy || s.draining || c.stopping || len(c.dials) >= maxDials {
+	if s == nil || s.addr == nil || s.addr.busy || s.draining || c.stopping {
 		return
 	}
 	s.peer.dialing++

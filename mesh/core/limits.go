@@ -42,6 +42,8 @@ const (
 	// maxDialsPeer and maxDials bound dials under way.
 	maxDialsPeer = 4
 	maxDials     = 16
+	// maxDialsCandidates is how many of them may go to peers the log does not name.
+	maxDialsCandidates = 4
 	// hangingDial is the age at which a dial that has brought nothing is given up when its target shows that it has just started.
 	hangingDial = time.Second
 	// backoffFirst doubles with every failure of one address up to a cap that grows with the peer's absence.
