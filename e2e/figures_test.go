@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -48,6 +49,7 @@ func await(t *testing.T, what string, ok func() bool) {
 //
 // Promise: full sessions 1.5 s after its daemon is ready, 3 s after its link came up under a running daemon.
 func TestNewHost(t *testing.T) {
+	t.Parallel()
 	n := netns.New(t)
 	br := n.Bridge("br0")
 	var all []*host
@@ -102,11 +104,18 @@ func firstByte(t *testing.T, issuer, h *host) time.Duration {
 	h.start()
 	addr := h.connect(issuer.name + "/web")
 	for {
-		c := h.dial(addr)
-		c.SetDeadline(time.Now().Add(20 * time.Second))
-		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
-		r := bufio.NewReader(c)
-		if _, err := r.ReadByte(); err != nil {
+		var c net.Conn
+		var err error
+		h.Do(func() { c, err = net.DialTimeout("tcp", addr, 5*time.Second) })
+		var r *bufio.Reader
+		if err == nil {
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(20 * time.Second))
+			fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
+			r = bufio.NewReader(c)
+			_, err = r.ReadByte()
+		}
+		if err != nil {
 			if time.Since(began) > 10*time.Second {
 				t.Fatalf("%s: no byte: %v", h.name, err)
 			}
@@ -130,6 +139,8 @@ func firstByte(t *testing.T, issuer, h *host) time.Duration {
 //
 // Promise: 1 s.
 func TestEnrolledToFirstByte(t *testing.T) {
+	long(t)
+	t.Parallel()
 	issuer := func(n *netns.Net, br *netns.Bridge) *host {
 		nas := newHost(t, n, "nas")
 		br.Attach(nas.Host, v4[0]...)
