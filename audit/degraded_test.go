@@ -307,3 +307,52 @@ func TestDenialTableIsBounded(t *testing.T) {
 		l.Close()
 	})
 }
+
+func TestFailedCheckpointIsRetried(t *testing.T) {
+	m := durable.NewMem()
+	running(t, m, Options{}, func(t *testing.T, l *Log) {
+		mustAppend(t, l, 5)
+		m.Fail(durable.Fault{Op: durable.OpRename, Stay: true, Err: syscall.EIO})
+		time.Sleep(checkpointEvery + time.Second)
+		synctest.Wait()
+		if s := l.Status(); s.SaveError == nil || s.Checkpoint.Size != 1 {
+			t.Fatalf("status: %+v", s)
+		}
+		m.Heal()
+		time.Sleep(retryEvery + time.Second)
+		synctest.Wait()
+		if s := l.Status(); s.SaveError != nil || s.Checkpoint.Size != 6 {
+			t.Fatalf("status after the disk healed: %+v", s)
+		}
+	})
+}
+
+func TestDenialWindowsEndByThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLog(t, durable.NewMem())
+		for range 3 {
+			for i := range denialsPerSecond {
+				if _, err := l.Append(denial("laptop", i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(denialWindow)
+		}
+		if l.Size() != 1+3*denialsPerSecond {
+			t.Fatalf("%d entries: ten a second are written one by one", l.Size())
+		}
+		// A table full of ended windows has room for others.
+		for round := range 2 {
+			for i := range denialActors {
+				if err := l.Later(denial(fmt.Sprintf("%d.%d", round, i), i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(denialWindow)
+		}
+		l.Close()
+		if want := uint64(1 + 3*denialsPerSecond + 2*denialActors); l.Size() != want {
+			t.Fatalf("%d entries, want %d", l.Size(), want)
+		}
+	})
+}

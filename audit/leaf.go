@@ -66,8 +66,13 @@ func (l *leaf) texts() [7]struct {
 		text *string
 		max  int
 	}{
-		{&l.Actor, maxActor}, {&l.Target, maxTarget}, {&l.Reason, maxReason}, {&l.Grant, maxGrant},
-		{&l.Session, maxSession}, {&l.Before, maxChange}, {&l.After, maxChange},
+		{&l.Actor, maxActor},
+		{&l.Target, maxTarget},
+		{&l.Reason, maxReason},
+		{&l.Grant, maxGrant},
+		{&l.Session, maxSession},
+		{&l.Before, maxChange},
+		{&l.After, maxChange},
 	}
 }
 

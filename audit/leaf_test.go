@@ -95,9 +95,9 @@ func TestLeafBytes(t *testing.T) {
 
 func TestEncodeLeafRefuses(t *testing.T) {
 	for name, e := range map[string]Event{
-		"code":     {Code: "stream.opened"},
-		"no code":  {},
-		"verdict":  {Code: StreamOpen, Verdict: 4},
+		"code":     {Code: "stream.opened", Time: time.UnixMilli(1)},
+		"no code":  {Time: time.UnixMilli(1)},
+		"verdict":  {Code: StreamOpen, Time: time.UnixMilli(1), Verdict: 4},
 		"time":     {Code: StreamOpen, Time: time.UnixMilli(-1)},
 		"year":     {Code: StreamOpen, Time: time.UnixMilli(maxTimeMs + 1)},
 		"duration": {Code: StreamOpen, Time: time.UnixMilli(1), Duration: -1},
@@ -147,7 +147,8 @@ func TestParseLeafRefuses(t *testing.T) {
 		"zero field":    append([]byte{b[0] + 1}, append(bytes.Clone(b[1:]), 0x06, 0x00)...),
 		"array":         {0x80},
 	} {
-		if _, err := parseLeaf(bad); !errors.Is(err, ErrLeaf) {
+		_, err := parseLeaf(bad)
+		if !errors.Is(err, ErrLeaf) || name == "long" && !strings.Contains(err.Error(), "2049 bytes") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -228,9 +229,14 @@ func TestCheckpointRoundTrip(t *testing.T) {
 // cosigned adds the signature lines of n witnesses to a checkpoint, as C2SP says.
 func cosigned(t testing.TB, b []byte, n int) []byte {
 	t.Helper()
+	return cosignedAs(t, b, n, "witness")
+}
+
+func cosignedAs(t testing.TB, b []byte, n int, name string) []byte {
+	t.Helper()
 	for i := range n {
 		key := testKey(t, byte(100+i))
-		w := noteSigner{"witness" + strconv.Itoa(i), algCosignature, key.Public(), func(text []byte) []byte {
+		w := noteSigner{name + strconv.Itoa(i), algCosignature, key.Public(), func(text []byte) []byte {
 			sig := key.Sign(keys.LabelWitness, testMesh, text)
 			return append(make([]byte, 8), sig[:]...)
 		}}
@@ -259,6 +265,9 @@ func TestCheckpointTakesCosignatures(t *testing.T) {
 	}
 	if _, err := parseCheckpoint(cosigned(t, cp.Note, maxCosignatures+1), origin, node); !errors.Is(err, ErrCheckpoint) {
 		t.Fatalf("too many cosignatures: %v", err)
+	}
+	if _, err := parseCheckpoint(cosignedAs(t, cp.Note, 1, strings.Repeat("w", maxNote)), origin, node); !errors.Is(err, ErrCheckpoint) {
+		t.Fatalf("a note that is too long: %v", err)
 	}
 }
 

@@ -154,7 +154,7 @@ func canonicalNote(n *note.Note, b []byte) bool {
 	again.WriteByte('\n')
 	for _, list := range [][]note.Signature{n.Sigs, n.UnverifiedSigs} {
 		for _, s := range list {
-			raw, err := base64.StdEncoding.Strict().DecodeString(s.Base64)
+			raw, err := base64.StdEncoding.DecodeString(s.Base64)
 			if err != nil {
 				return false
 			}
