@@ -31,7 +31,7 @@ func (n *Node) auditRefused(id keys.NodeID, code session.Code, at netip.AddrPort
 func (n *Node) auditSessionClose(l *link, code session.Code, why string) {
 	u := l.ctl.Limits(time.Now())
 	reason := code.String()
-	if code == 0 {
+	if (code == 0 || code == session.CodeNormal) && why != "" {
 		reason = why
 	}
 	n.auditLater(audit.Event{

@@ -170,23 +170,25 @@ func (n *Node) sessionState(e core.SessionState) {
 	if l.over {
 		return
 	}
+	// What a full session is good for is in place before anybody can see that it is full.
+	if e.Local == session.Full && l.registered.CompareAndSwap(false, true) {
+		n.tags.Register(l.ring, l, time.Now())
+	}
+	first := e.State == session.Full && l.wasFull.CompareAndSwap(false, true)
+	if first {
+		n.streams.sessionFull(l.peer.Node, l.peer.Binding.Boot)
+	}
 	n.mu.Lock()
 	l.state.Store(uint32(e.State))
-	register := e.Local == session.Full && l.registered.CompareAndSwap(false, true)
-	first := e.State == session.Full && l.wasFull.CompareAndSwap(false, true)
 	if first {
 		n.fullAddrs[l.remote.Addr().WithZone("")]++
 		delete(n.dialErrs, l.peer.Node)
 	}
 	n.wakeLocked()
 	n.mu.Unlock()
-	if register {
-		n.tags.Register(l.ring, l, time.Now())
-	}
 	if !first {
 		return
 	}
-	n.streams.sessionFull(l.peer.Node, l.peer.Binding.Boot)
 	n.greet = append(n.greet, l)
 	reason := ""
 	if e.Unsynced {
