@@ -568,7 +568,11 @@ func TestRelayRequest(t *testing.T) {
 	}
 	in.Reset(CodeNormal)
 	for _, bad := range []Request{
-		{}, {Service: "A"}, {Service: "!other"}, {Service: RelayService}, {Service: "web", Target: want.Target},
+		{},
+		{Service: "A"},
+		{Service: "!other"},
+		{Service: RelayService},
+		{Service: "web", Target: want.Target},
 		{Service: RelayInService, Target: want.Target, Flags: 1},
 	} {
 		c1, _ := tcpPair(t)

@@ -18,18 +18,23 @@ func bodies() []Body {
 	num := func(k Kind, n uint64) Body { return Number{K: k, N: n} }
 	sync := func(k Kind) Body { return Sync{K: k, Raw: wire.MustMarshal([]any{uint64(k), "opaque"})} }
 	return []Body{
-		Ready{State: Full}, Ready{State: SyncOnly, Unsynced: true},
+		Ready{State: Full},
+		Ready{State: SyncOnly, Unsynced: true},
 		sync(KindVec), sync(KindWant), sync(KindRoot), sync(KindEntry), sync(KindEvidence), sync(KindHead), sync(KindHashAt),
-		num(KindAck, 1), num(KindGroupGet, 0), Group{Generation: 3, Secret: [32]byte{1}},
-		obj(KindCertUpdate), obj(KindRenew), num(KindDial, 4), num(KindSkip, 1<<40), obj(KindPeer), Find{Node: keys.NodeID{1}},
-		obj(KindReceipt), num(KindGoAway, 2), Plain{K: KindRekeyAsk},
+		num(KindAck, 1), num(KindGroupGet, 0),
+		Group{Generation: 3, Secret: [32]byte{1}},
+		obj(KindCertUpdate), obj(KindRenew), num(KindDial, 4), num(KindSkip, 1<<40), obj(KindPeer),
+		Find{Node: keys.NodeID{1}},
+		obj(KindReceipt), num(KindGoAway, 2),
+		Plain{K: KindRekeyAsk},
 		Services{Seq: 1, List: []Service{
 			{Name: "db", Proto: "tcp", State: ServiceUp, Since: 5},
 			{Name: "web", State: ServiceDown, Since: 6, Reason: "connection refused"},
 		}},
 		obj(KindWitness), obj(KindEnroll),
 		Granted{Certificate: []byte{1}, GroupGen: 1, GroupSecret: [32]byte{2}, Peers: [][]byte{{3}, {4}}},
-		Plain{K: KindPending}, Refused{Code: CodeExpired},
+		Plain{K: KindPending},
+		Refused{Code: CodeExpired},
 	}
 }
 
