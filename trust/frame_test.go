@@ -71,6 +71,10 @@ func TestFrameDecodersAreStrict(t *testing.T) {
 			t.Errorf("%s: a second form accepted", name)
 		}
 	}
+	short := append([]byte{0x84, KindWant, 0x58, 31}, make([]byte, 31)...)
+	if decoders["want"].parse(append(short, 1, 2)) == nil {
+		t.Error("an issuer of 31 bytes accepted")
+	}
 	big := make([]byte, MaxHead+1)
 	for name, err := range map[string]error{
 		"empty object":   decoders["root"].parse(rawFrame(KindRoot, nil).Body),
