@@ -20,11 +20,12 @@
 //	   trust                root chain, issuer chains, grants, decisions, sync
 //	   audit                one Merkle log per host, checkpoints, verification
 //	   internal/config      the operator's TOML
-//	4  internal/enroll      invites: book, transaction, both sides
+//	4  internal/enroll      invites at their issuer: book and transaction
 //	   mesh/core            the deterministic state machine of one node
 //	   mesh                 the embedding API: Node, Listen, Dial, Peers
 //	   control              the local API on a unix socket
 //	5  internal/daemon      puts everything together
+//	   internal/demo        the main job once, for real, with the command itself
 //	   e2e                  the real binary in networks of namespaces
 //	6  cmd/meshkey          the one command
 //

@@ -178,7 +178,7 @@ func TestBeaconsBlockedOnOneHost(t *testing.T) {
 // TestMute silences the beacons of a whole segment.
 //
 //	nas ──┐
-//	gpu1 ─┼─ br0     no UDP anywhere; then no traffic at all
+//	gpu1 ─┼─ br0     no UDP anywhere
 //	laptop┘
 //
 // Promise: after 15 s the interface is mute in status and in the audit log, and nobody is pruned.

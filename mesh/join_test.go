@@ -340,6 +340,23 @@ func TestTwoJoinersOneInvite(t *testing.T) {
 	}
 }
 
+// Who finds a used invite learns nothing of the mesh: it is refused before a root or an entry is sent.
+func TestUsedInviteTellsNothing(t *testing.T) {
+	w := newWorld(t)
+	nas := w.admin()
+	inv := nas.invite("gpu1")
+	_, err := Join(t.Context(), joining(keys.NewSigningKey(), inv))
+	ok(t, err)
+	finder := joining(keys.NewSigningKey(), inv)
+	finder.Confirm = func(o Offer) bool {
+		t.Errorf("the finder was shown %+v", o)
+		return false
+	}
+	if _, err := Join(t.Context(), finder); !errors.Is(err, ErrInviteRefused) {
+		t.Fatal(err)
+	}
+}
+
 // An issuer that cannot record an enrolment does not enrol.
 func TestDegradedIssuerEnrolsNobody(t *testing.T) {
 	w := newWorld(t)

@@ -23,6 +23,10 @@ func TestNamePins(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.member("a"), w.member("b")
 	a.open()
+	// A question is no use: it remembers nothing.
+	if q, err := a.Lookup("b/x"); err != nil || q.Node != b.key.NodeID() || len(a.pins.m) != 0 {
+		t.Fatalf("%+v, %v, %d pins", q, err, len(a.pins.m))
+	}
 	pin := func(want error, node *host) {
 		t.Helper()
 		id, err := a.ResolveNode("b")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/audit"
+	"github.com/sovereignmesh/meshkey/beacon"
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/session"
@@ -175,6 +176,21 @@ func TestPanickingServiceEndsItsStreamOnly(t *testing.T) {
 	ok(t, pings(a.dial(b, "echo")))
 	if b.Counters()["panic"] != 2 {
 		t.Fatal(b.Counters())
+	}
+}
+
+// A bug met in a session or a datagram ends that alone.
+func TestPanicsAreContained(t *testing.T) {
+	w := newWorld(t)
+	a := w.member("a")
+	a.open()
+	if _, err := a.readLinkContained(t.Context(), &link{}); err == nil {
+		t.Error("a session without a connection has no error")
+	}
+	a.receiver = nil
+	a.datagram(beacon.Packet{})
+	if a.counters.m["panic"] != 2 {
+		t.Errorf("%d panics counted, want 2", a.counters.m["panic"])
 	}
 }
 

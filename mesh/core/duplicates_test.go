@@ -353,6 +353,25 @@ func TestReplaceMakesBeforeItBreaks(t *testing.T) {
 	}
 }
 
+// Keys that are due do not wait for others' dials: every place is taken, the replacement is dialled all the same.
+func TestReplaceNeedsNoFreePlace(t *testing.T) {
+	s := settledMesh(t, 2, 1)
+	n := s.nodes[0]
+	old := s.shared(n, s.nodes[1])[0]
+	if old.role == keys.RoleAcceptor {
+		n = s.nodes[1]
+		old = s.shared(n, s.nodes[0])[0]
+	}
+	for i := range maxDials {
+		n.core.dials[DialID(1<<32+i)] = &dial{dialJob: dialJob{peer: &peer{}, addr: &address{}}}
+	}
+	since := s.now
+	n.step(Replace{ID: old.id})
+	if d, _ := effects[Dial](n, since); len(d) != 1 {
+		t.Fatalf("%d dials", len(d))
+	}
+}
+
 // A session at its limits ends, and another one is made.
 func TestRetire(t *testing.T) {
 	s := settledMesh(t, 2, 1)
