@@ -98,7 +98,18 @@ type Target struct {
 }
 
 // Resolve finds the member a target names, by name or by id. Names are pinned to a node id at their first use.
-func (n *Node) Resolve(target string) (Target, error) {
+func (n *Node) Resolve(target string) (Target, error) { return resolve(target, n.ResolveNode) }
+
+// Lookup is Resolve for a question: it remembers nothing.
+func (n *Node) Lookup(target string) (Target, error) {
+	return resolve(target, func(who string) (keys.NodeID, error) {
+		id, _, err := n.findNode(who)
+		return id, err
+	})
+}
+
+// resolve reads "node/service" and finds the node.
+func resolve(target string, find func(who string) (keys.NodeID, error)) (Target, error) {
 	who, svc, ok := cutLast(target, '/')
 	if !ok {
 		return Target{}, fmt.Errorf("%q is not of the form node/service", target)
@@ -106,7 +117,7 @@ func (n *Node) Resolve(target string) (Target, error) {
 	if err := identity.CheckName(svc); err != nil {
 		return Target{}, fmt.Errorf("service: %w", err)
 	}
-	id, err := n.ResolveNode(who)
+	id, err := find(who)
 	if err != nil {
 		return Target{}, err
 	}
@@ -134,19 +145,7 @@ func (n *Node) ResolveNode(who string) (keys.NodeID, error) {
 	return id, nil
 }
 
-// Lookup is Resolve for a question: it remembers nothing.
-func (n *Node) Lookup(target string) (Target, error) {
-	who, svc, ok := cutLast(target, '/')
-	if !ok {
-		return Target{}, fmt.Errorf("%q is not of the form node/service", target)
-	}
-	if err := identity.CheckName(svc); err != nil {
-		return Target{}, fmt.Errorf("service: %w", err)
-	}
-	id, _, err := n.findNode(who)
-	return Target{Node: id, Service: svc}, err
-}
-
+// findNode finds a live member, and says whether it was by its name.
 func (n *Node) findNode(who string) (id keys.NodeID, named bool, err error) {
 	st := n.State()
 	if id, err := keys.ParseNodeID(who); err == nil {
