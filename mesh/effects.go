@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"hash/maphash"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/audit"
@@ -81,6 +82,10 @@ func (n *Node) queueBody(id core.SessionID, b session.Body) {
 
 // sendBeacon makes one beacon and sends it everywhere, or to one address.
 func (n *Node) sendBeacon(e core.SendBeacon) {
+	n.interval.Store(int64(e.Interval))
+	if !e.To.IsValid() {
+		n.crowd.Store(int64(e.Crowd))
+	}
 	d, ok := n.announce(e.Flags)
 	if !ok {
 		return
@@ -116,7 +121,7 @@ func (n *Node) tellSelf(ids ...core.SessionID) {
 // announce makes the next beacon.
 func (n *Node) announce(flags beacon.Flags) ([]byte, bool) {
 	f := beacon.Facts{
-		Digest: n.State().Digest(), AES: n.aes, Interval: core.Interval, UnicastPort: n.packets.Port(),
+		Digest: n.State().Digest(), AES: n.aes, Interval: max(time.Duration(n.interval.Load()), core.Interval), UnicastPort: n.packets.Port(),
 	}
 	if eps := n.endpointsA.Load(); eps != nil {
 		f.Endpoints = *eps
@@ -142,7 +147,7 @@ func (n *Node) datagram(p beacon.Packet) {
 	if err != nil {
 		return // counted by the receiver
 	}
-	if h.Asks && n.receiver.Answer(h, now) {
+	if h.Asks && n.mayAnswer(h) && n.receiver.Answer(h, now) {
 		if d, ok := n.announce(beacon.FlagReply); ok {
 			if n.packets.Unicast(h.ReplyTo(), d) != nil {
 				n.count("beacon.send-failed")
@@ -155,6 +160,12 @@ func (n *Node) datagram(p beacon.Packet) {
 		Interval: h.Interval(), Epoch: h.Epoch, Counter: h.Counter, AES: h.Flags.Has(beacon.FlagAES), Skewed: h.ClockSkew,
 		Envelope: h.Envelope,
 	})
+}
+
+// mayAnswer lets a newcomer on a crowded link be answered by some of those who heard it, not by all at once.
+func (n *Node) mayAnswer(h *beacon.Heard) bool {
+	crowd := uint64(max(n.crowd.Load(), 0))
+	return h.Kind == beacon.Probe || crowd <= solicitAnswers || maphash.Bytes(n.lots, h.Envelope)%crowd < solicitAnswers
 }
 
 // sessionState publishes what a session may do: the tags of its streams are valid exactly while it is full or draining.

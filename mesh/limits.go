@@ -76,6 +76,8 @@ const (
 	// seedFast and seedSlow are how often a seed is asked: quickly while the node knows nobody, rarely after that.
 	seedFast = 5 * time.Second
 	seedSlow = 60 * time.Second
+	// solicitAnswers is how many of those on a link answer a newcomer, on average: enough that one gets through.
+	solicitAnswers = 4
 	// stopTime bounds telling the peers that this node goes.
 	stopTime = 500 * time.Millisecond
 	// acceptPause is the wait after a failed accept: out of descriptors, which passes.

@@ -194,7 +194,7 @@ func (n *Node) heartbeatIn(l *link, h *session.Heartbeat) {
 	}
 	l.digest.Store(&h.Digest)
 	n.wake()
-	n.post(core.HeartbeatIn{ID: l.id, Digest: h.Digest, Ping: h.Ping, Pong: h.Pong})
+	n.post(core.HeartbeatIn{ID: l.id, Digest: h.Digest, Degree: h.Degree, Ping: h.Ping, Pong: h.Pong})
 }
 
 // endLink forgets a link after its reader has returned.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -90,6 +91,7 @@ type Node struct {
 	receiver  *beacon.Receiver
 	events    chan core.Event
 	ready     chan struct{}
+	lots      maphash.Seed // draws who answers a newcomer on a crowded link
 
 	// ends when everything of the node must end; made by New, so that the API may be called before Run
 	ctx context.Context
@@ -110,6 +112,8 @@ type Node struct {
 	presented  atomic.Pointer[handshake.Local]
 	endpointsA atomic.Pointer[[]netip.AddrPort] // announced
 	record     atomic.Pointer[[]byte]           // own newest beacon envelope
+	interval   atomic.Int64                     // of beacons, as announced, in ns
+	crowd      atomic.Int64                     // others heard on the most crowded interface
 	cert       atomic.Pointer[identity.SignedCertificate]
 
 	// owned by the loop
@@ -171,7 +175,7 @@ func New(cfg Config) (*Node, error) {
 		cfg: cfg, self: cfg.Key.NodeID(), mesh: cfg.Certificate.Mesh, net: cfg.Network, log: cfg.Log, audit: cfg.Audit,
 		store: cfg.Trust, secrets: cfg.Secrets, aes: cfg.AES, start: time.Now(),
 		budget: handshake.NewBudget(handshake.BudgetLimits{}), tags: session.NewTags(), tagLimit: session.NewTagLimiter(),
-		streams: newStreamSet(), events: make(chan core.Event, eventQueue), ready: make(chan struct{}),
+		streams: newStreamSet(), events: make(chan core.Event, eventQueue), ready: make(chan struct{}), lots: maphash.MakeSeed(),
 		services: map[string]*service{}, links: map[core.SessionID]*link{}, dials: map[core.DialID]context.CancelFunc{},
 		knownAddrs: map[netip.Addr]int{}, fullAddrs: map[netip.Addr]int{}, endpoints: map[keys.NodeID][]netip.AddrPort{},
 		presence: map[keys.NodeID]presence{}, dialErrs: map[keys.NodeID]string{}, records: map[keys.NodeID][]byte{}, refusals: map[keys.NodeID]refusal{},
@@ -303,6 +307,11 @@ func (n *Node) loop(ctx context.Context, stopping <-chan struct{}) {
 		case ev = <-n.events:
 		case <-n.timer.C:
 			ev = core.Timer{}
+		case <-n.streams.kick:
+			for _, u := range n.streams.changes() {
+				n.step(ctx, u)
+			}
+			continue
 		case <-ctx.Done():
 			return
 		}
@@ -344,7 +353,7 @@ func afterReady(e core.Effect) bool {
 	case core.TellSelf:
 		return true
 	case core.Send:
-		return e.Body.Kind() == session.KindPeer
+		return e.Body.Kind() == session.KindPeer || e.Body.Kind() == session.KindFind
 	}
 	return false
 }

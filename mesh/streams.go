@@ -19,9 +19,13 @@ type streamSet struct {
 
 	cuts sync.WaitGroup // resets under way
 
+	kick chan struct{} // capacity 1: a peer has streams that had none, or none any more
+
 	mu    sync.Mutex
 	epoch uint64 // counts sweeps; a decision is valid only if none came between
 	peers map[keys.NodeID]*peerStreams
+	using map[keys.NodeID]bool // what the core has been told, and dirty what has changed since
+	dirty map[keys.NodeID]bool
 }
 
 type peerStreams struct {
@@ -48,7 +52,10 @@ type entry struct {
 }
 
 func newStreamSet() *streamSet {
-	return &streamSet{grace: streamGrace, peers: map[keys.NodeID]*peerStreams{}}
+	return &streamSet{
+		grace: streamGrace, peers: map[keys.NodeID]*peerStreams{}, kick: make(chan struct{}, 1), using: map[keys.NodeID]bool{},
+		dirty: map[keys.NodeID]bool{},
+	}
 }
 
 func (t *streamSet) peerLocked(id keys.NodeID) *peerStreams {
@@ -73,7 +80,38 @@ func (t *streamSet) join(e *entry, cut func(session.Code)) bool {
 	}
 	e.cut = cut
 	p.streams[e] = struct{}{}
+	t.usedLocked(e.peer, len(p.streams) > 0)
 	return true
+}
+
+// usedLocked notes whether a peer has streams. The loop is kicked, not called: it may be the one that cuts.
+func (t *streamSet) usedLocked(id keys.NodeID, streams bool) {
+	if t.using[id] == streams {
+		delete(t.dirty, id)
+		return
+	}
+	t.dirty[id] = streams
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+// changes returns what has changed since the last call.
+func (t *streamSet) changes() []core.Using {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []core.Using
+	for id, streams := range t.dirty {
+		out = append(out, core.Using{Peer: id, Streams: streams})
+		if streams {
+			t.using[id] = true
+		} else {
+			delete(t.using, id)
+		}
+	}
+	clear(t.dirty)
+	return out
 }
 
 // leave takes a stream out. It returns why the set cut it, if it did.
@@ -91,6 +129,7 @@ func (t *streamSet) dropLocked(e *entry) {
 		return
 	}
 	delete(p.streams, e)
+	t.usedLocked(e.peer, len(p.streams) > 0)
 	t.tidyLocked(e.peer, p)
 }
 

@@ -10,7 +10,9 @@ import (
 
 	"github.com/sovereignmesh/meshkey/audit"
 	"github.com/sovereignmesh/meshkey/beacon"
+	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
@@ -424,4 +426,38 @@ func TestStreamSetBoots(t *testing.T) {
 	if len(s.peers) != 0 {
 		t.Fatal("left behind:", s.peers)
 	}
+}
+
+// The core hears when a peer's first stream comes and its last one goes, and nothing in between; a change that was undone is none.
+func TestUsingIsTold(t *testing.T) {
+	s := newStreamSet()
+	id, boot := keys.NodeID{1}, identity.BootID{1}
+	s.sessionFull(id, boot)
+	one, two := &entry{peer: id, boot: boot}, &entry{peer: id, boot: boot}
+	cut := func(session.Code) {}
+	told := func() int { return len(s.changes()) }
+	if !s.join(one, cut) || !s.join(two, cut) {
+		t.Fatal("not in the set")
+	}
+	if got := s.changes(); len(got) != 1 || got[0] != (core.Using{Peer: id, Streams: true}) {
+		t.Fatal(got)
+	}
+	if s.leave(one); told() != 0 {
+		t.Fatal("one of two streams went, and the peer counts as unused")
+	}
+	s.leave(two)
+	select {
+	case <-s.kick:
+	default:
+		t.Fatal("the loop was not woken")
+	}
+	if got := s.changes(); len(got) != 1 || got[0] != (core.Using{Peer: id}) {
+		t.Fatal(got)
+	}
+	s.join(&entry{peer: id, boot: boot}, cut)
+	s.cutPeer(id, "test", session.CodeRevoked)
+	if told() != 0 {
+		t.Fatal("a stream that came and went is told")
+	}
+	s.stop()
 }

@@ -143,11 +143,16 @@ type Group struct {
 // Format hides the secret from every verb.
 func (b Group) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "GROUP generation %d", b.Generation) }
 
-// Find is FIND [17, node_id]: send me the peer record of this node.
+// MaxFindHops is how often a FIND may be passed on: in an overlay of 10,000 nodes with 8 sessions each, and every node knowing its own
+// link, three steps reach somebody who knows.
+const MaxFindHops = 3
+
+// Find is FIND [17, node_id, hops 0..3]: send me the peer record of this node, or ask those you know, with one hop less.
 type Find struct {
 	_    struct{} `cbor:",toarray"`
 	K    Kind
 	Node keys.NodeID
+	Hops uint64
 }
 
 // Plain is every body that is nothing but its kind: REKEY_ASK 20 and PENDING 25: [kind].

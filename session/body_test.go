@@ -24,7 +24,7 @@ func bodies() []Body {
 		num(KindAck, 1), num(KindGroupGet, 0),
 		Group{Generation: 3, Secret: [32]byte{1}},
 		obj(KindCertUpdate), obj(KindRenew), num(KindDial, 4), num(KindSkip, 1<<40), obj(KindPeer),
-		Find{Node: keys.NodeID{1}},
+		Find{Node: keys.NodeID{1}, Hops: MaxFindHops},
 		obj(KindReceipt), num(KindGoAway, 2),
 		Plain{K: KindRekeyAsk},
 		Services{Seq: 1, List: []Service{
@@ -111,6 +111,7 @@ func TestBodyRules(t *testing.T) {
 		"goaway 256":            Number{K: KindGoAway, N: 256},
 		"no number":             Number{K: KindPeer},
 		"no node":               Find{},
+		"too many hops":         Find{Node: keys.NodeID{1}, Hops: MaxFindHops + 1},
 		"no object":             Object{K: KindPeer},
 		"object too long":       Object{K: KindPeer, Raw: long(maxObject + 1)},
 		"witness too long":      Object{K: KindWitness, Raw: long(maxWitness + 1)},

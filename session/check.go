@@ -78,6 +78,9 @@ func (b Find) check() error {
 	if b.Node.IsZero() {
 		return errors.New("no node id")
 	}
+	if b.Hops > MaxFindHops {
+		return fmt.Errorf("more than %d hops", MaxFindHops)
+	}
 	return nil
 }
 

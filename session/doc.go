@@ -42,7 +42,7 @@
 //	 3 WANT        specified by trust                 14 DIAL        [14, n 1..4]
 //	 4 ROOT        specified by trust                 15 SKIP        [15, counter]
 //	 5 ENTRY       specified by trust                 16 PEER        [16, beacon envelope bstr]
-//	 6 EVIDENCE    specified by trust                 17 FIND        [17, node id bstr32]
+//	 6 EVIDENCE    specified by trust                 17 FIND        [17, node id bstr32, hops 0..3]
 //	 7 HEAD        specified by trust                 18 RECEIPT     [18, envelope bstr]
 //	 8 HASH_AT     specified by trust                 19 GOAWAY      [19, code]
 //	 9 ACK         [9, n ≥ 1]                         20 REKEY_ASK   [20]

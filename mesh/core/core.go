@@ -68,6 +68,14 @@ type Core struct {
 	pingSeq    uint64
 	faulty     bool // all sessions are silent together, and that was said
 
+	// overlay
+	crowdOf *trust.State // crowd is of this state
+	crowd   bool
+	fillT   *timer
+	tickT   *timer
+	ticks   int
+	finding []finding // questions of peers passed on, oldest first
+
 	// this host
 	prefixes []netip.Prefix
 	ifaces   map[int]*iface
@@ -134,6 +142,7 @@ func (c *Core) handle(ev Event) {
 		}
 	case HeartbeatIn:
 		if s := c.heard(ev.ID); s != nil {
+			s.degree = ev.Degree
 			c.heartbeatIn(s, ev)
 		}
 	case SessionDown:
@@ -145,14 +154,14 @@ func (c *Core) handle(ev Event) {
 	case NetChange:
 		c.netChange(ev.Prefixes)
 	case Want:
-		if p := c.peers[ev.Peer]; p != nil {
-			p.resetBackoff()
-			c.dialSoon(p, 0)
-		}
+		c.want(ev.Peer)
+	case Using:
+		c.use(ev.Peer, ev.Streams)
 	case AddSeed:
 		if p := c.peerFor(ev.Peer); p != nil {
 			c.addAddress(p, ev.At, sourceSeed)
 			c.dialSoon(p, c.jitter(0, dialLowJitter))
+			c.fillSoon()
 		}
 	case Replace:
 		c.replace(ev.ID)
@@ -172,6 +181,7 @@ func (c *Core) start() {
 	c.burst()
 	c.beginSync()
 	c.scheduleSweep()
+	c.scheduleTick()
 }
 
 // peerFor returns the record of a node, made when the log names the node or there is room for one more candidate. The node itself
@@ -183,6 +193,9 @@ func (c *Core) peerFor(id keys.NodeID) *peer {
 	_, enrolled := c.st.Member(id)
 	if !enrolled && !c.roomForCandidate() {
 		return nil
+	}
+	if enrolled && len(c.order) >= maxKnown {
+		c.forgetSomebody()
 	}
 	_, revoked := c.st.Revoked(id)
 	p := &peer{id: id, born: c.now.Mono, lastBeacon: never, lastTraffic: never, enrolled: enrolled, revoked: revoked}
@@ -211,6 +224,9 @@ func (c *Core) setEnrolled(p *peer, enrolled bool) {
 		return
 	}
 	c.candidates = slices.DeleteFunc(c.candidates, func(q *peer) bool { return q == p })
+	if c.crowded() {
+		c.fillSoon()
+	}
 	c.dialSoon(p, c.jitter(0, dialLowJitter))
 }
 
@@ -233,7 +249,7 @@ func (c *Core) roomForCandidate() bool {
 	return true
 }
 
-// forget drops a candidate without a session and without a dial.
+// forget drops a peer without a session and without a dial.
 func (c *Core) forget(p *peer) {
 	p.dialT.stop()
 	p.lookT.stop()

@@ -33,12 +33,12 @@ func sortedDials(m map[DialID]*dial) []DialID {
 // wanted reports whether a session with p should be made: there is none, or the one there is may be dead. Enrolled peers and
 // candidates alike, for a candidate may be enrolled by entries this node has not seen yet; the handshake decides.
 func (c *Core) wanted(p *peer) bool {
-	return !c.stopping && !p.revoked && p.paused <= c.now.Mono && (p.working() == nil || p.suspect())
+	return !c.stopping && !p.revoked && p.paused <= c.now.Mono && (p.working() == nil && c.keeps(p) || p.suspect())
 }
 
 // dialSoon starts a campaign after d unless an earlier one is already planned.
 func (c *Core) dialSoon(p *peer, d time.Duration) {
-	if c.stopping || p.revoked || len(p.addrs) == 0 || p.working() != nil && !p.suspect() {
+	if c.stopping || p.revoked || len(p.addrs) == 0 || p.working() != nil && !p.suspect() || !c.keeps(p) {
 		return
 	}
 	at := max(c.now.Mono+d, p.paused)
@@ -151,6 +151,7 @@ func (c *Core) dialFailed(ev DialFailed) {
 		d.addr.failures += 2
 	}
 	if d.peer.dialing == 0 {
+		c.giveUp(d.peer)
 		c.planRetry(d.peer)
 	}
 }

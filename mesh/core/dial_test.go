@@ -155,7 +155,7 @@ func TestAddressOrderAndStagger(t *testing.T) {
 	s.runFor(second)
 	addr := netip.MustParseAddrPort
 	for _, at := range []string{"203.0.113.9:1", "192.168.9.9:1", "10.0.3.3:1", "10.0.3.4:1", "203.0.113.7:1", "10.0.3.5:1"} {
-		n.core.addAddress(n.peer(m), addr(at), sourceRecord)
+		n.core.addAddress(n.core.peerFor(m.id), addr(at), sourceRecord)
 	}
 	n.core.reached(n.peer(m), addr("203.0.113.7:1"))
 	since := s.now
@@ -180,8 +180,8 @@ func TestNoAddressIsDialledTwice(t *testing.T) {
 	n, m := s.nodes[0], s.nodes[1]
 	n.start()
 	m.powered = false
-	n.core.addAddress(n.peer(m), m.at, sourceRecord)
-	n.core.addAddress(n.peer(m), m.udp, sourceRecord)
+	n.core.addAddress(n.core.peerFor(m.id), m.at, sourceRecord)
+	n.core.addAddress(n.core.peerFor(m.id), m.udp, sourceRecord)
 	for range 10 {
 		n.step(Want{Peer: m.id})
 		s.runFor(10 * time.Millisecond)
@@ -227,6 +227,7 @@ func TestDialsAreBounded(t *testing.T) {
 	for _, m := range s.nodes[1:] {
 		m.powered = false
 		a.step(AddSeed{Peer: m.id, At: m.at})
+		a.step(Want{Peer: m.id})
 	}
 	s.runFor(30 * second)
 	dialled := map[keys.NodeID]bool{}

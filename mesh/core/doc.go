@@ -40,15 +40,31 @@
 //
 // A change is applied, nodes it revokes are cut off, it is pushed to every session but its source, and whoever it names is judged
 // anew, all in the step that brought it. A session that is full stays as long as the node has a live enrolment, whichever
-// certificate it began with; else every socket of the node is cut with code 5, 6, 7 or 4. Others go up and down by READY. All members
-// are walked only for roots and evidence, and every 5 s if the log has changed or a time in it has passed; other steps do not grow
-// with the number of members.
+// certificate it began with; else every socket of the node is cut with code 5, 6, 7 or 4. Others go up and down by READY. Everybody
+// something is known of is judged only for roots and evidence, and every 5 s if the log has changed or a time in it has passed; no
+// step grows with the number of members.
 //
 // Nobody is full before this node has compared views with min(2, other live nodes) live nodes, the peer itself counting only where
 // there is no other, or 2 s have passed; what became full only by that is marked unsynced.
 //
 // A peer that sends an invalid object, or floods (2,048 frames within 10 s dropped unseen), gets CLOSE{protocol} and no session for
 // 60 s. Pushes are limited to 150 a second and session, below what receivers take; VEC tells the rest.
+//
+// # Overlay
+//
+// Up to nine members everybody keeps a session with everybody. In a larger mesh a node keeps 6 to 12: it dials four by itself, such as
+// it hears on its own links and such as others have told it of by turns, half a second after it can hear them, so that not everybody
+// picks who spoke first; the others' picks bring as many again. Every 5 s ± 20 % it looks: below 6 it dials two more, below 8, or below
+// 3 dialled by itself, one; above 12 it sheds one with CLOSE{limit}, the one whose peer has the most, never one that would be left
+// with less than 6; else, once in eight times, it dials somebody not seen for 60 s, which heals a split. A pair that was shed is not
+// picked again by either end for 60 s. A peer whose beacons show another view of the log twice in a row is dialled for it.
+//
+// What a user wants is dialled beside that and kept while it has streams and for ten minutes after, 256 of those without streams at
+// most. A member of whom no address is known is asked for with FIND, which goes three steps; whoever knows answers with the
+// peer record, and each node passes that back to those who asked. Every sixth look four records go to a random neighbour. The addresses
+// of at most 1,024 members are remembered; a random one that is neither heard nor wanted makes room.
+//
+// On a link with more than a hundred hosts the interval of beacons grows to a twentieth of a second each, 60 s at most.
 //
 // # What it does not decide
 //
@@ -57,6 +73,5 @@
 //
 // # Not provided
 //
-// Everybody who is heard of is dialled: the overlay of few sessions for many nodes is not here, nor are longer beacon intervals on
-// crowded segments; those of others are understood. A node that is cut off is not sent the entry that revokes it.
+// A node that is cut off is not sent the entry that revokes it. Health summaries are not passed on beyond neighbours.
 package core

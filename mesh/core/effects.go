@@ -15,8 +15,10 @@ type Effect interface{ effect() }
 type (
 	// SendBeacon broadcasts on every interface, or sends one unicast beacon to To: a probe that asks for an answer, or an answer.
 	SendBeacon struct {
-		To    netip.AddrPort // zero: broadcast
-		Flags beacon.Flags
+		To       netip.AddrPort // zero: broadcast
+		Flags    beacon.Flags
+		Interval time.Duration // to be announced
+		Crowd    int           // how many others are heard on the most crowded interface
 	}
 	// Dial opens a TCP connection and runs the handshake, expecting exactly Peer.
 	Dial struct {

@@ -75,6 +75,7 @@ type (
 	HeartbeatIn struct {
 		ID         SessionID
 		Digest     [8]byte
+		Degree     uint64
 		Ping, Pong uint64
 	}
 	// SessionDown says that a session's connection is gone.
@@ -88,6 +89,11 @@ type (
 	NetChange struct{ Prefixes []netip.Prefix }
 	// Want asks for a session with a peer now, because a user does.
 	Want struct{ Peer keys.NodeID }
+	// Using says that a peer has streams now, or has none any more: a session whose peer has streams is not shed.
+	Using struct {
+		Peer    keys.NodeID
+		Streams bool
+	}
 	// AddSeed tells an address a person configured or an enrolment answer carried for a peer.
 	AddSeed struct {
 		Peer keys.NodeID
@@ -112,6 +118,7 @@ func (SessionDown) event() {}
 func (TrustIn) event()     {}
 func (NetChange) event()   {}
 func (Want) event()        {}
+func (Using) event()       {}
 func (AddSeed) event()     {}
 func (Replace) event()     {}
 func (Retire) event()      {}

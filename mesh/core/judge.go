@@ -163,10 +163,6 @@ func (c *Core) judgeNamed(changes []trust.Change) {
 func (c *Core) judgeNode(id keys.NodeID) {
 	if p := c.peers[id]; p != nil {
 		c.judge(p)
-		return
-	}
-	if _, enrolled := c.st.Member(id); enrolled {
-		c.peerFor(id)
 	}
 }
 
@@ -176,11 +172,8 @@ func (c *Core) reviewAll() {
 	}
 }
 
-// sweep judges everybody by the state and time of now. It walks all members.
+// sweep judges everybody of whom something is known by the state and time of now.
 func (c *Core) sweep() {
-	for m := range c.st.Members() {
-		c.peerFor(m.Node)
-	}
 	for _, p := range slices.Clone(c.order) {
 		c.judge(p)
 	}

@@ -113,6 +113,53 @@ const (
 	wakeJump = 5 * time.Second
 	// wakeRedial is the sleep after which every session is replaced rather than pinged.
 	wakeRedial = 10 * time.Minute
+	// fullMesh is the largest mesh in which everybody has a session with everybody.
+	fullMesh = 9
+	// degreeMin, degreeTarget and degreeMax are the sessions kept in a larger one: eight random ones leave 99 % of the survivors
+	// connected after half of the nodes have vanished, four do not.
+	degreeMin    = 6
+	degreeTarget = 8
+	degreeMax    = 12
+	// firstPicks is how many a node dials by itself: the others' choices bring as many again.
+	firstPicks = 4
+	// minOutbound sessions a node has dialled itself, so that nobody else alone decides whom it is connected with.
+	minOutbound = 3
+	// nearPicks is how many of them are on a link of this host.
+	nearPicks = 4
+	// fillDelayMin and fillDelayMax are waited before choosing among those that are heard: who is heard first is heard first by
+	// everybody.
+	fillDelayMin = 200 * time.Millisecond
+	fillDelayMax = 500 * time.Millisecond
+	// tickEvery is how often, with a fifth of jitter, the overlay is looked after.
+	tickEvery = 5 * time.Second
+	// healOdds: one tick in eight dials somebody not seen for unseenFor, and so mends what a partition has left.
+	healOdds  = 8
+	unseenFor = 60 * time.Second
+	// shuffleTicks is how many ticks pass between telling a random neighbour shuffleRecords peer records.
+	shuffleTicks   = 6
+	shuffleRecords = 4
+	// shedAge is the least age of a session that is shed; shunFor is how long neither end picks the other again.
+	shedAge = 10 * time.Second
+	shunFor = 60 * time.Second
+	// idleData is how long a session that a user wanted is kept without streams, and maxData how many of those.
+	idleData = 10 * time.Minute
+	maxData  = 256
+	// crowdShare stretches the interval of beacons: 20 a second on a link are enough, however many hosts it has.
+	crowdShare = time.Second / 20
+	// candidateWait is how long a name the log does not know is not dialled in a large mesh: its entry is on its way, and everybody
+	// on the link heard it.
+	candidateWait = 3 * time.Second
+	// maxKnown bounds the members of whose whereabouts something is remembered; an idle one that is not heard makes room.
+	maxKnown = 1024
+	// findRate and findBurst bound the questions taken from a peer, maxFinding those under way, maxAskers who waits for one answer;
+	// findWait is how long.
+	findRate   = 20
+	findBurst  = 40
+	maxFinding = 256
+	maxAskers  = 8
+	findWait   = 5 * time.Second
+	// crowdRecords is peerRecords of a large mesh.
+	crowdRecords = 8
 	// peerRecords is the most beacon envelopes told to a new session.
 	peerRecords = 32
 )

@@ -29,6 +29,13 @@ type peer struct {
 	dialT   *timer
 	paused  time.Duration // no session with it before: it sent what no honest node sends
 
+	// overlay
+	chosen   bool          // this node has picked it and is dialling it
+	shunned  time.Duration // not picked before: a session with it was shed
+	wantedTo time.Duration // a user wants a session with it, or did within idleData
+	using    bool          // it has streams
+	differs  int           // its last beacons in a row whose digest was another than this node's
+
 	// sessions
 	sessions []*sess // newest last
 	rejected []time.Duration
@@ -114,6 +121,8 @@ type sess struct {
 
 	sync      *trust.Sync
 	theirs    [8]byte // the digest the peer told last
+	degree    uint64  // of the peer, as its heartbeats say; 0: not yet
+	finds     bucket
 	vecs      bucket
 	pongs     bucket
 	pushes    bucket

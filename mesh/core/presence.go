@@ -28,7 +28,9 @@ func (c *Core) clock() time.Time { return time.Unix(0, 0).Add(c.now.Mono) }
 func (c *Core) nextBeacon() {
 	c.beaconT.stop()
 	c.beaconT = c.after(c.beacons.Next().Sub(c.clock()), func() {
-		c.emit(SendBeacon{Flags: c.beacons.Flags()})
+		crowd := c.neighbours()
+		c.beacons.SetInterval(time.Duration(crowd+1) * crowdShare)
+		c.emit(SendBeacon{Flags: c.beacons.Flags(), Interval: c.beacons.Interval(), Crowd: crowd})
 		c.beacons.Sent(c.clock())
 		c.nextBeacon()
 	})
@@ -71,12 +73,17 @@ func (c *Core) beaconIn(ev BeaconIn) {
 	if !p.lookT.pending() {
 		c.lookAt(p, HintLife) // what is no presence is a hint, and hints end
 	}
+	c.found(p)
 	if p.working() != nil {
 		for _, s := range p.sessions {
 			if !ev.Told {
 				c.digestHint(s, ev.Digest)
 			}
 		}
+		return
+	}
+	if c.crowded() {
+		c.heardInCrowd(p, ev)
 		return
 	}
 	// The lower id dials at once, the higher one only if that did not happen.
@@ -132,7 +139,9 @@ func (p *peer) hear(iface int, at time.Duration) {
 }
 
 // stretch is how many times the usual interval a peer announces: on a crowded segment beacons are rarer, and patience longer.
-func stretch(interval time.Duration) time.Duration { return max(interval, Interval) / Interval }
+func stretch(interval time.Duration) time.Duration {
+	return (max(interval, Interval) + Interval - 1) / Interval
+}
 
 // lookAt plans the next look at a peer's presence. There is one timer per peer; it follows the newest sign of life, so those signs
 // cost nothing, and peers that were never heard of cost no timer.
@@ -206,7 +215,7 @@ func (c *Core) lookAtSilence(p *peer) {
 func (c *Core) probe(p *peer, nth int) {
 	if p.probes < nth && p.probeAt.IsValid() {
 		p.probes++
-		c.emit(SendBeacon{To: p.probeAt, Flags: beacon.FlagProbe})
+		c.emit(SendBeacon{To: p.probeAt, Flags: beacon.FlagProbe, Interval: c.beacons.Interval()})
 	}
 }
 

@@ -48,7 +48,7 @@ func TestInvalidFrame(t *testing.T) {
 func TestPauseHoldsPlannedDials(t *testing.T) {
 	n, m := pairUp(t, 0)
 	for i := range 3 {
-		n.core.addAddress(n.peer(m), netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), 1), sourceRecord)
+		n.core.addAddress(n.core.peerFor(m.id), netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), 1), sourceRecord)
 	}
 	n.step(Want{Peer: m.id})
 	id := n.meet(m, keys.RoleAcceptor, 1, 1)

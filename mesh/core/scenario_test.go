@@ -96,7 +96,13 @@ func effects[E Effect](n *simNode, since time.Duration) (out []E, at []time.Dura
 	return out, at
 }
 
-func (n *simNode) peer(m *simNode) *peer { return n.core.peers[m.id] }
+// peer is what n knows of m; of a member something is always known.
+func (n *simNode) peer(m *simNode) *peer {
+	if _, enrolled := n.core.st.Member(m.id); enrolled {
+		return n.core.peerFor(m.id)
+	}
+	return n.core.peers[m.id]
+}
 
 // presences returns what a node said of another since a time.
 func (n *simNode) presences(m *simNode, since time.Duration) (out []PeerChanged, at []time.Duration) {

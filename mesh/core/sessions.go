@@ -38,6 +38,7 @@ func (c *Core) sessionUp(ev SessionUp) {
 	i, _ := slices.BinarySearchFunc(c.live, s.id, func(s *sess, id SessionID) int { return int(int64(s.id) - int64(id)) })
 	c.live = slices.Insert(c.live, i, s)
 	p.sessions = append(p.sessions, s)
+	p.chosen = false
 	p.lastTraffic = c.now.Mono
 	if p.presence < Stale {
 		c.setPresence(p, Stale, "session made")
@@ -103,6 +104,7 @@ func (c *Core) publish(s *sess) {
 	if first {
 		c.setPresence(s.peer, Up, "session")
 		c.tellPeers(s)
+		c.askAround(s)
 	}
 }
 
@@ -123,6 +125,10 @@ func (c *Core) frame(s *sess, b session.Body, raw []byte) {
 	case session.KindVec, session.KindWant, session.KindRoot, session.KindEntry, session.KindEvidence, session.KindHead,
 		session.KindHashAt:
 		c.syncFrame(s, k, raw)
+	case session.KindFind:
+		if f, ok := b.(session.Find); ok && s.full() {
+			c.findIn(s, f)
+		}
 	case session.KindGoAway:
 		s.draining = true
 		c.publish(s)
@@ -176,7 +182,7 @@ func (c *Core) drop(s *sess, code session.Code) {
 		switch {
 		case c.now.Mono-s.up >= shortSession:
 			s.addr.failures = 0
-		case code == codeShutdown, code == session.CodeDuplicate && !p.suspect():
+		case code == codeShutdown, code == session.CodeLimit, code == session.CodeDuplicate && !p.suspect():
 			// Neither says anything about the address.
 		default:
 			c.failed(p, s.addr)
@@ -191,6 +197,7 @@ func (c *Core) drop(s *sess, code session.Code) {
 	if p.revoked {
 		return
 	}
+	c.lostLink(p, code)
 	d := c.jitter(0, min(restartSpreadMax, restartSpread*time.Duration(len(c.order))))
 	if !less(c.cfg.Self, p.id) {
 		d += staggerFar

@@ -282,7 +282,7 @@ func (n *simNode) effect(e Effect) {
 		n.transmit(e.ID, e.Raw)
 	case Heartbeat:
 		n.send(e.ID, func(to *end) {
-			to.n.step(HeartbeatIn{ID: to.id, Digest: e.Digest, Ping: e.Ping, Pong: e.Pong})
+			to.n.step(HeartbeatIn{ID: to.id, Digest: e.Digest, Degree: e.Degree, Ping: e.Ping, Pong: e.Pong})
 		})
 	case TellSelf:
 		n.tell(e.ID, n.announce())
@@ -372,12 +372,14 @@ func (e *end) down(code session.Code) {
 	e.n.later(max(0, e.upAt-e.n.s.now), func() { e.n.step(SessionDown{ID: e.id, Code: code}) })
 }
 
+func (n *simNode) interval() time.Duration { return n.core.beacons.Interval() }
+
 func (n *simNode) announce() BeaconIn {
 	n.counter++
 	env := wire.MustMarshal([]uint64{uint64(n.i), n.epoch, n.counter})
 	a := BeaconIn{
 		Node: n.id, Endpoints: []netip.AddrPort{n.at}, ReplyTo: n.udp, Interface: 1, Digest: n.ledger.Current().Digest(),
-		Boot: beacon.Boot(n.boot[:8]), Interval: Interval, Epoch: n.epoch, Counter: n.counter, Envelope: env,
+		Boot: beacon.Boot(n.boot[:8]), Interval: n.interval(), Epoch: n.epoch, Counter: n.counter, Envelope: env,
 	}
 	n.s.envs[string(env)] = a
 	return a

@@ -215,15 +215,24 @@ func (c *Core) digestHint(s *sess, digest [8]byte) {
 // from a random place on, so that in a large mesh everybody is told of somewhere.
 func (c *Core) tellPeers(s *sess) {
 	c.emit(TellSelf{ID: s.id})
+	most := peerRecords
+	if c.crowded() {
+		most = crowdRecords
+	}
+	c.tellSome(s, most)
+}
+
+// tellSome tells a peer the newest records of some others.
+func (c *Core) tellSome(s *sess, most int) {
 	if len(c.order) == 0 {
 		return
 	}
-	n, begin := 0, c.rng.IntN(len(c.order))
-	for i := range c.order {
+	begin := c.rng.IntN(len(c.order))
+	for i := 0; i < len(c.order) && most > 0; i++ {
 		p := c.order[(begin+i)%len(c.order)]
-		if p.record != nil && p != s.peer && p.enrolled && !p.revoked && n < peerRecords {
+		if p.record != nil && p != s.peer && p.enrolled && !p.revoked {
 			c.send(s, session.Object{K: session.KindPeer, Raw: p.record})
-			n++
+			most--
 		}
 	}
 }
