@@ -52,6 +52,8 @@ type Core struct {
 	sweptTo  int64         // the walk holds until this trust time; 0: for ever
 	views    []keys.NodeID // peers whose view was compared with this node's since the start
 	waited   bool          // long enough for views: full is given without them
+	listened bool          // long enough to have heard everybody who is there
+	syncFrom time.Duration // when the wait began
 	syncT    *timer
 	changeT  *timer
 

@@ -45,7 +45,8 @@
 // step grows with the number of members.
 //
 // Nobody is full before this node has compared views with min(2, other live nodes) live nodes, the peer itself counting only where
-// there is no other, or 2 s have passed; what became full only by that is marked unsynced.
+// there is no other; or 1 s has passed and it has compared with everybody heard so far, one at least; or 2 s have passed. What became full
+// only by time is marked unsynced. A node that was alone for so long waits for the first peer's view, 2 s at most.
 //
 // A peer that sends an invalid object, or floods (2,048 frames within 10 s dropped unseen), gets CLOSE{protocol} and no session for
 // 60 s. Pushes are limited to 150 a second and session, below what receivers take; VEC tells the rest.

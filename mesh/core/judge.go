@@ -16,10 +16,16 @@ func (c *Core) standing(s *sess) (session.State, session.Code) {
 	if standing == trust.Refused {
 		return session.Closed, refusal(why)
 	}
-	if standing == trust.Full && !c.waited && !c.seenEnough(s.peer) {
+	if standing == trust.Full && c.mustCompare(s) && !c.seenEnough(s.peer) {
 		standing = trust.Restricted
 	}
 	return StateOf(standing), 0
+}
+
+// mustCompare reports whether a session has to wait for others' views of the log. A node that was alone while it waited after its start
+// waits for the view of the first peer that comes, as long as that peer may take.
+func (c *Core) mustCompare(s *sess) bool {
+	return !c.waited || len(c.views) == 0 && c.now.Mono < s.up+syncWait
 }
 
 // refusal is the close code for a reason of the trust log.

@@ -83,6 +83,8 @@ const (
 	controlOnly = 30 * time.Second
 	// syncWait is how long a node that just started waits for other peers' views before it authorises without them.
 	syncWait = 2 * time.Second
+	// listenTime is how long it takes to hear everybody who is there: a burst of beacons is answered at once, and repeated after 1 s.
+	listenTime = time.Second
 	// readyWait is how long the peer's first READY may take.
 	readyWait = 5 * time.Second
 	// vecMin is how often a session's sync looks whether something is due.

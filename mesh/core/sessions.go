@@ -50,6 +50,9 @@ func (c *Core) sessionUp(ev SessionUp) {
 		return
 	}
 	c.sendReady(s, st)
+	if c.waited && st == session.Restricted && len(c.views) == 0 {
+		c.after(syncWait, func() { c.review(s) })
+	}
 	s.limitT = c.after(readyWait, func() { c.close(s, session.CodeProtocol, "no READY from the peer") })
 	c.keepBeat(s)
 	c.keepLife(s)

@@ -372,7 +372,12 @@ func (e *end) down(code session.Code) {
 	e.n.later(max(0, e.upAt-e.n.s.now), func() { e.n.step(SessionDown{ID: e.id, Code: code}) })
 }
 
-func (n *simNode) interval() time.Duration { return n.core.beacons.Interval() }
+func (n *simNode) interval() time.Duration {
+	if n.core == nil {
+		return Interval
+	}
+	return n.core.beacons.Interval()
+}
 
 func (n *simNode) announce() BeaconIn {
 	n.counter++

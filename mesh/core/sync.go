@@ -12,12 +12,39 @@ import (
 // beginSync starts comparing views. Until enough peers have been compared with, or syncWait has passed, no session is full: a
 // revoked peer must not win a race against a node that has not heard of it.
 func (c *Core) beginSync() {
-	c.views, c.waited = nil, false
+	c.views, c.waited, c.listened = nil, false, false
+	c.syncFrom = c.now.Mono
 	c.syncT.stop()
-	c.syncT = c.after(syncWait, func() {
-		c.waited = true
-		c.reviewAll()
+	c.syncT = c.after(listenTime, func() {
+		c.listened = true
+		if c.comparedAll(); c.waited {
+			return
+		}
+		c.syncT = c.after(syncWait-listenTime, c.endSync)
 	})
+}
+
+func (c *Core) endSync() {
+	c.syncT.stop()
+	c.waited = true
+	c.reviewAll()
+}
+
+// comparedAll ends the wait for views early: whoever is there has been heard by now, and all of them have been compared with, so
+// nothing more will come. Members that are off the network are not waited for.
+func (c *Core) comparedAll() {
+	if c.waited || !c.listened || len(c.views) == 0 {
+		return
+	}
+	missing := 0
+	for _, p := range c.order {
+		if p.enrolled && p.lastPresence() >= c.syncFrom && !slices.Contains(c.views, p.id) {
+			missing++
+		}
+	}
+	if missing == 0 || len(c.views) >= 2 {
+		c.endSync()
+	}
 }
 
 // seenEnough reports whether this node's view of the log is fresh enough to let p in: compared with min(2, other live nodes) peers,
@@ -50,9 +77,10 @@ func (c *Core) sawView(p *peer) {
 		return
 	}
 	c.views = append(c.views, p.id)
-	if !c.waited {
+	if len(c.views) == 1 || !c.waited {
 		c.reviewAll()
 	}
+	c.comparedAll()
 }
 
 // lookAtViews notes the peers whose view this node has reached by what others sent.
