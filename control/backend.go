@@ -47,6 +47,7 @@ type Policy interface {
 	Grant(ctx context.Context, by Caller, r *GrantRequest) (*GrantResult, error)
 	Ungrant(ctx context.Context, by Caller, r *UngrantRequest) (*UngrantResult, error)
 	Revoke(ctx context.Context, by Caller, r *RevokeRequest) (*RevokeResult, error)
+	RotateGroup(ctx context.Context, by Caller, r *RotateGroupRequest) (*RotateGroupResult, error)
 }
 
 // Inviter keeps the invites of this node's issuer.

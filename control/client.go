@@ -233,6 +233,10 @@ func (c *Client) Revoke(ctx context.Context, r *RevokeRequest) (*RevokeResult, e
 	return post[RevokeResult](ctx, c, pathRevoke, r)
 }
 
+func (c *Client) RotateGroup(ctx context.Context, r *RotateGroupRequest) (*RotateGroupResult, error) {
+	return post[RotateGroupResult](ctx, c, pathRotateGroup, r)
+}
+
 func (c *Client) CreateInvite(ctx context.Context, r *InviteRequest) (*InviteResult, error) {
 	return post[InviteResult](ctx, c, pathInvite, r)
 }

@@ -26,6 +26,7 @@ const (
 	pathGrant        = "/v1/grant"
 	pathUngrant      = "/v1/ungrant"
 	pathRevoke       = "/v1/revoke"
+	pathRotateGroup  = "/v1/rotate/group"
 	pathInvite       = "/v1/invite"
 	pathInviteRemove = "/v1/invite/remove"
 	pathConnect      = "/v1/connect"
@@ -67,6 +68,7 @@ func (s *Server) routes() http.Handler {
 	post(pathGrant, MaxWait+answerTimeout, change(b.Policy.Grant))
 	post(pathUngrant, MaxWait+answerTimeout, change(b.Policy.Ungrant))
 	post(pathRevoke, MaxWait+answerTimeout, change(b.Policy.Revoke))
+	post(pathRotateGroup, MaxWait+answerTimeout, change(b.Policy.RotateGroup))
 	post(pathInvite, answerTimeout, change(b.Invites.CreateInvite))
 	post(pathInviteRemove, answerTimeout, change(s.removeInvite))
 	post(pathConnect, 0, s.connect)

@@ -277,6 +277,7 @@ type RevokeRequest struct {
 	Reason string `json:"reason,omitempty"`
 	DryRun bool   `json:"dry_run,omitempty"`
 	Force  bool   `json:"force,omitempty"` // also the last issuer
+	Now    bool   `json:"now,omitempty"`   // change the group secret even if it was changed within a day
 	WaitMS int64  `json:"wait_ms,omitempty"`
 }
 
@@ -287,7 +288,8 @@ type RevokeResult struct {
 	DryRun bool    `json:"dry_run,omitempty"`
 	Grants []Grant `json:"grants,omitempty"`
 	Spread
-	Warnings []Warning `json:"warnings,omitempty"`
+	Generation uint64    `json:"group_generation,omitempty"` // of the group secret made with it
+	Warnings   []Warning `json:"warnings,omitempty"`
 }
 
 func (*RevokeResult) SchemaName() string { return "meshkey.revoke/1" }

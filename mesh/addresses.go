@@ -68,14 +68,14 @@ func (n *Node) setMute(index int, mute bool) string {
 }
 
 // noteEndpoints remembers where a peer whose beacon was heard here accepts connections.
-func (n *Node) noteEndpoints(id keys.NodeID, eps []netip.AddrPort, skew bool, record []byte) {
+func (n *Node) noteEndpoints(id keys.NodeID, eps []netip.AddrPort, skew bool, gen uint64, record []byte) {
 	if !n.isMember(id) {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p := n.presence[id]
-	p.seen, p.skew = time.Now(), skew
+	p.seen, p.skew, p.gen = time.Now(), skew, gen
 	n.presence[id] = p
 	n.records[id] = record
 	n.setEndpointsLocked(id, eps)

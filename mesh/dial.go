@@ -62,7 +62,7 @@ func (n *Node) dialPeer(ctx context.Context, d core.Dial) (session.Code, error) 
 	local := n.local()
 	local.ConnSeq = seq
 	res, err := handshake.Dial(ctx, conn, handshake.DialConfig{
-		Local: local, Gate: n.secrets.gate(), Suite: suite, Responder: d.Peer, Verify: n.verifyPeer, Now: n.trustNow,
+		Local: local, Gate: n.secrets.gate(n.generationOf(d.Peer)), Suite: suite, Responder: d.Peer, Verify: n.verifyPeer, Now: n.trustNow,
 	})
 	if err != nil {
 		var he *handshake.Error
@@ -75,6 +75,13 @@ func (n *Node) dialPeer(ctx context.Context, d core.Dial) (session.Code, error) 
 	// From here on the session's end is reported by the link, and cancelling the dial no longer touches it.
 	n.runSession(n.ctx, conn, res, d.ID, seq, d.At)
 	return 0, nil
+}
+
+// generationOf is the newest generation of the group secret a peer's beacons said it holds; 0: not known.
+func (n *Node) generationOf(id keys.NodeID) uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.presence[id].gen
 }
 
 // Errors of Dial.

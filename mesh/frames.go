@@ -86,6 +86,7 @@ func (n *Node) groupSecret(b session.Group) error {
 	}
 	switch err := n.secrets.Add(n.State(), g); {
 	case err == nil:
+		n.GroupSecretLearnt(g.Generation)
 		return nil
 	case errors.Is(err, errGeneration):
 		n.count("group-secret.other-generation")
@@ -150,10 +151,33 @@ func (n *Node) askGroupSecret() {
 	}
 }
 
+// sendGroupSecret answers a peer that asks for the newest generation. If this node does not hold it yet, it answers when it does: the
+// question runs ahead of the secret, for both follow the same entry.
 func (n *Node) sendGroupSecret(l *link, generation uint64) {
+	l.asked.Store(generation)
+	n.answerGroupSecret(l)
+}
+
+func (n *Node) answerGroupSecret(l *link) {
+	generation := l.asked.Load()
 	gen, _ := n.State().GroupCommit()
-	if g, ok := n.secrets.get(generation); ok && generation == gen && l.open() {
+	if g, ok := n.secrets.get(generation); ok && generation == gen && l.open() && l.asked.CompareAndSwap(generation, 0) {
 		n.queueBody(l.id, session.Group{Generation: g.Generation, Secret: [32]byte(g.Bytes())})
+	}
+}
+
+// GroupSecretLearnt passes a generation that this node holds from now on to the peers that have asked for it, and seals beacons with it.
+func (n *Node) GroupSecretLearnt(generation uint64) {
+	n.mu.Lock()
+	links := make([]*link, 0, len(n.links))
+	for _, l := range n.links {
+		links = append(links, l)
+	}
+	n.mu.Unlock()
+	for _, l := range links {
+		if l.asked.Load() == generation {
+			n.answerGroupSecret(l)
+		}
 	}
 }
 

@@ -43,9 +43,10 @@ type link struct {
 	digest     atomic.Pointer[[8]byte]      // of its newest heartbeat
 	health     atomic.Pointer[session.Health]
 	healthAt   atomic.Int64
-	rtt        atomic.Int64 // nanoseconds
-	due        atomic.Int64 // when its keys became due, 0 before
-	pinged     atomic.Int64 // when the outstanding ping was sent
+	rtt        atomic.Int64  // nanoseconds
+	due        atomic.Int64  // when its keys became due, 0 before
+	pinged     atomic.Int64  // when the outstanding ping was sent
+	asked      atomic.Uint64 // generation of the group secret the peer asked for before this node held it
 
 	// guarded by Node.mu
 	code session.Code

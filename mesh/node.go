@@ -151,6 +151,7 @@ type presence struct {
 	since time.Time
 	seen  time.Time // last beacon heard
 	skew  bool
+	gen   uint64 // of the group secret, as its beacon said
 }
 
 type interfaceView struct {

@@ -237,7 +237,7 @@ func TestUnknownIDsAreNotKept(t *testing.T) {
 	a := w.member("a").run()
 	for range 100 {
 		id := keys.NewSigningKey().NodeID()
-		a.noteEndpoints(id, nil, false, []byte{1})
+		a.noteEndpoints(id, nil, false, 1, []byte{1})
 		a.noteRecord(id, nil)
 		a.noteDial(id, a.at(), errors.New("x"))
 		a.peerChanged(core.PeerChanged{Peer: id})

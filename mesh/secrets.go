@@ -85,7 +85,17 @@ func (s *Secrets) gates() []handshake.Gate {
 	return s.cached
 }
 
-func (s *Secrets) gate() keys.PSK { return s.gates()[0].PSK }
+// gate is the key to knock with at a peer whose newest generation is known to be gen, 0 if it is not known: a peer that was away when
+// the secret changed has only the older one, and hears nothing that is sealed with the new.
+func (s *Secrets) gate(gen uint64) keys.PSK {
+	all := s.gates()
+	for _, g := range all {
+		if g.Generation == gen {
+			return g.PSK
+		}
+	}
+	return all[0].PSK
+}
 
 func (s *Secrets) beaconKeys() *beacon.Keys {
 	s.mu.Lock()
@@ -104,7 +114,7 @@ func (s *Secrets) Add(st *trust.State, g keys.GroupSecret) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.secrets[0].Generation >= g.Generation {
+	if slices.ContainsFunc(s.secrets, func(h keys.GroupSecret) bool { return h.Generation >= g.Generation }) {
 		return nil
 	}
 	if err := s.save(g); err != nil {

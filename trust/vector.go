@@ -86,6 +86,28 @@ func (s *State) GroupCommit() (gen uint64, commit keys.Hash) {
 	return best.op.Generation, best.op.Commit
 }
 
+// GroupSince returns the time of the entry that committed to the newest generation of the group secret; 0: none yet.
+func (s *State) GroupSince() int64 {
+	gen, commit := s.GroupCommit()
+	for _, c := range s.issuers {
+		for g := c.group; g != nil; g = g.next {
+			if g.op.Generation == gen && g.op.Commit == commit {
+				l, _ := c.links.get(seqKey(g.seq))
+				return l.time
+			}
+		}
+	}
+	return 0
+}
+
+// LastRevocation returns the time of the newest entry that removed a node; 0: there was none.
+func (s *State) LastRevocation() (newest int64) {
+	for _, r := range s.RevokedNodes() {
+		newest = max(newest, r.Time)
+	}
+	return newest
+}
+
 // Vector is what VEC says of a state.
 type Vector struct {
 	RootVersion uint64

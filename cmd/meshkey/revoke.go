@@ -14,6 +14,7 @@ type revokeOptions struct {
 	Yes    bool
 	DryRun bool
 	Force  bool
+	Now    bool
 	Wait   string
 }
 
@@ -37,6 +38,7 @@ func newRevoke(c *cli) *cobra.Command {
 	f.BoolVarP(&o.Yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&o.DryRun, "dry-run", false, "change nothing, show what it would cut off")
 	f.BoolVar(&o.Force, "force", false, "also if it is the last issuer, after which nobody can enrol or revoke without the root key")
+	f.BoolVar(&o.Now, "now", false, "change the group secret at once, also if it was changed within a day")
 	f.StringVar(&o.Wait, "wait", defaultWait, "wait up to this `time` for peers to acknowledge")
 	return cmd
 }
@@ -50,7 +52,7 @@ func runRevoke(ctx context.Context, c *cli, o revokeOptions) error {
 	if err != nil {
 		return err
 	}
-	r := &control.RevokeRequest{Node: o.Node, Reason: o.Reason, DryRun: true, Force: o.Force}
+	r := &control.RevokeRequest{Node: o.Node, Reason: o.Reason, DryRun: true, Force: o.Force, Now: o.Now}
 	if o.DryRun || !o.Yes {
 		// The preview resolves the name: what is confirmed is the node that will be revoked, by its id.
 		would, err := client.Revoke(ctx, r)
@@ -78,6 +80,9 @@ func runRevoke(ctx context.Context, c *cli, o revokeOptions) error {
 	return c.print(res, func() {
 		c.say("Revoked %s.", clean(node(res.Node)))
 		c.say("%s", clean(spread(res.Spread)))
+		if res.Generation != 0 {
+			c.say("The group secret was changed with it (generation %d).", res.Generation)
+		}
 		c.warn(res.Warnings)
 		c.say("Next: meshkey invite %s, to enrol it again with a new key", clean(node(res.Node)))
 	})

@@ -164,6 +164,11 @@ func (f *Fake) Ungrant(_ context.Context, by control.Caller, r *control.UngrantR
 	return &control.UngrantResult{Grant: grant(), Spread: spread()}, f.call("Ungrant", by, *r)
 }
 
+// RotateGroup makes the third generation.
+func (f *Fake) RotateGroup(_ context.Context, by control.Caller, r *control.RotateGroupRequest) (*control.RotateGroupResult, error) {
+	return &control.RotateGroupResult{Generation: 3, Spread: spread()}, f.call("RotateGroup", by, *r)
+}
+
 func (f *Fake) Revoke(_ context.Context, by control.Caller, r *control.RevokeRequest) (*control.RevokeResult, error) {
 	return &control.RevokeResult{Node: Laptop, DryRun: r.DryRun, Grants: []control.Grant{grant()}, Spread: spread()}, f.call("Revoke", by, *r)
 }

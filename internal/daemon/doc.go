@@ -23,5 +23,6 @@
 //
 // init and enroll write keys, trust log and audit log first and the member file last. If they crash before it, the directory
 // counts as in no mesh: the next init or enroll moves the leftovers aside into a directory named leftover-N, because a key file is
-// never overwritten and never deleted, and begins anew. A group secret is on disk before it is used. An issuer's entry is on disk before anybody sees it.
+// never overwritten and never deleted, and begins anew. A group secret is on disk before its commitment
+// is in the log, and not in use before that. An issuer's entry is on disk before anybody sees it.
 package daemon

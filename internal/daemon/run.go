@@ -70,6 +70,8 @@ type Daemon struct {
 	store   *trust.Store
 	audit   *audit.Log
 	node    *mesh.Node
+	secrets *mesh.Secrets
+	unlock  keys.Unlock
 	book    *enroll.Book // nil on a node that is no issuer
 	enroll  *enroll.Issuer
 	reserve *durable.Reserve
@@ -118,6 +120,7 @@ func (d *Daemon) open() error {
 	}
 	d.cert, d.meshID = cert, m.Mesh
 	unlock := d.dir.unlock(d.opts.Passphrase)
+	d.unlock = unlock
 	k, err := keys.ReadKeyFile(d.dir.fs, fileNode, keys.KindNode, m.Mesh, unlock)
 	if err != nil {
 		return d.dir.keyError(fileNode, err)
@@ -189,20 +192,10 @@ func (d *Daemon) openNode(m *member, unlock keys.Unlock) error {
 	if err != nil {
 		return err
 	}
-	secrets, err := mesh.NewSecrets(m.Mesh, func(s keys.GroupSecret) error {
-		pass := ""
-		if unlock.Identity == nil && d.opts.Passphrase != nil {
-			if pass, err = d.opts.Passphrase(); err != nil {
-				return err
-			}
-		}
-		to, err := d.dir.recipient(pass)
-		if err != nil {
-			return err
-		}
-		return keys.WriteKeyFile(d.dir.fs, fileGroup(s.Generation), to, keys.GroupMaterial(m.Mesh, s))
-	}, held...)
-	if err != nil {
+	if held, err = d.committed(held); err != nil {
+		return err
+	}
+	if d.secrets, err = mesh.NewSecrets(m.Mesh, d.saveGroup, held...); err != nil {
 		return err
 	}
 	epoch, err := d.dir.nextEpoch(time.Now())
@@ -214,7 +207,7 @@ func (d *Daemon) openNode(m *member, unlock keys.Unlock) error {
 		return err
 	}
 	cfg := mesh.Config{
-		Key: d.key, Certificate: d.cert, Secrets: secrets, Trust: d.store, Audit: d.audit, Network: network, State: d.dir.fs,
+		Key: d.key, Certificate: d.cert, Secrets: d.secrets, Trust: d.store, Audit: d.audit, Network: network, State: d.dir.fs,
 		Epoch: epoch, AES: hasAES(), Issuer: d.enroll, Endpoints: d.opts.Endpoints, Peers: m.Peers, Seeds: d.opts.Seeds,
 		Version: d.opts.Version.Version, Health: d.hostHealth, Log: d.log, Unrecorded: d.opts.Unrecorded,
 	}
@@ -318,6 +311,11 @@ func named(what string, err error) error {
 
 // append writes own trust ops: durable first, from the reserve if the disk is full, then spread.
 func (d *Daemon) append(ops ...trust.Op) (trust.Change, error) {
+	return d.appendThen(func() {}, ops...)
+}
+
+// appendThen runs then between the writing and the spreading.
+func (d *Daemon) appendThen(then func(), ops ...trust.Op) (trust.Change, error) {
 	if d.issuer == nil {
 		return trust.Change{}, errNotIssuer()
 	}
@@ -335,6 +333,7 @@ func (d *Daemon) append(ops ...trust.Op) (trust.Change, error) {
 	if err != nil {
 		return trust.Change{}, err
 	}
+	then()
 	d.node.Publish(c)
 	return c, nil
 }

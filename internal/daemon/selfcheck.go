@@ -15,13 +15,15 @@ import (
 // selfCheckEvery is how often the daemon looks after itself.
 const selfCheckEvery = 60 * time.Second
 
-// selfCheck repairs what it can: the reserve of disk space is filled again after it was used.
+// selfCheck repairs what it can: the reserve of disk space is filled again after it was used, and the group secret is changed when it is
+// due.
 func (d *Daemon) selfCheck(ctx context.Context) {
 	tick := time.NewTicker(selfCheckEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+			d.keepGroupFresh()
 			if d.reserve != nil {
 				if err := d.reserve.Refill(); err != nil {
 					d.log.Warn("the reserve of disk space is not full", "err", err)

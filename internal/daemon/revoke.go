@@ -1,0 +1,142 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/audit"
+	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+// removalRecord records a removal, which goes on without a record if there is no other way: a full disk must not keep a thief in.
+func (d *Daemon) removalRecord(by control.Caller, e audit.Event) error {
+	err := d.record(by, e)
+	if err != nil {
+		d.log.Error("a removal is not recorded in the audit log; the trust log keeps it", "err", err)
+	}
+	return nil
+}
+
+// Revoke implements control.Policy.
+func (d *Daemon) Revoke(ctx context.Context, by control.Caller, r *control.RevokeRequest) (*control.RevokeResult, error) {
+	if d.issuer == nil {
+		return nil, errNotIssuer()
+	}
+	id, err := d.revocable(r.Node)
+	if err != nil {
+		return nil, err
+	}
+	res := &control.RevokeResult{Node: d.ref(id), DryRun: r.DryRun}
+	now := d.trustNow()
+	for g := range d.store.Current().Grants() {
+		if g.Removed == nil && (g.Who == trust.NodeTarget(id) || g.What.Target == trust.NodeTarget(id)) {
+			res.Grants = append(res.Grants, d.grantDoc(g, now))
+		}
+	}
+	if id == d.key.NodeID() && !r.Force {
+		return nil, control.Errorf(control.Denied, "revoke it from another issuer, or add --force",
+			"%s is this node, the issuer itself: without it nobody could enrol, grant or revoke here", d.word(id))
+	}
+	sessions, streams := d.node.Cut(id)
+	if r.DryRun {
+		res.Applied = []control.Applied{{Node: d.ref(d.key.NodeID()), ClosedSessions: sessions, ClosedStreams: streams}}
+		return res, nil
+	}
+	if err := d.removalRecord(by, audit.Event{Code: audit.NodeRevoke, Target: id.Compact(), Reason: r.Reason, Before: res.Node.Name}); err != nil {
+		return nil, err
+	}
+	c, err := d.revoke(id, r.Now, res)
+	if err != nil {
+		return nil, err
+	}
+	res.Spread = d.spread(ctx, c, r.WaitMS)
+	if len(res.Applied) > 0 {
+		res.Applied[0].ClosedSessions, res.Applied[0].ClosedStreams = sessions, streams
+	}
+	return res, nil
+}
+
+// revoke writes the revocation, in one entry with a new group secret if this node makes those and the last one is not too young. What
+// keeps a new secret from being made does not keep the node from being revoked.
+func (d *Daemon) revoke(id keys.NodeID, now bool, res *control.RevokeResult) (trust.Change, error) {
+	d.issuing.Lock()
+	defer d.issuing.Unlock()
+	op := trust.OpRevokeNode{Node: id}
+	age := d.trustNow() - d.store.Current().GroupSince()
+	switch {
+	case !d.groupIssuer():
+		res.Warnings = append(res.Warnings, control.Warning{
+			Code: "group-later", Text: "the group secret is changed by the machine that makes it, within a day; until then the revoked one can tell beacons of this mesh from noise",
+		})
+	case age < groupPause && !now:
+		res.Warnings = append(res.Warnings, control.Warning{
+			Code: "group-later", Text: fmt.Sprintf("the group secret was changed %s ago and is changed again in %s; until then the revoked machine can tell beacons of this mesh from noise",
+				time.Duration(age)*time.Second, time.Duration(groupPause-age)*time.Second),
+			Next: "meshkey rotate --group --now",
+		})
+	default:
+		c, gen, err := d.appendGroup(op)
+		if err == nil {
+			res.Generation = gen
+			return c, nil
+		}
+		d.log.Error("the group secret was not changed with the revocation", "err", err)
+		res.Warnings = append(res.Warnings, control.Warning{Code: "group-failed", Text: "the group secret was not changed: " + err.Error(), Next: "meshkey rotate --group --now"})
+	}
+	return d.append(op)
+}
+
+// revocable finds the node to revoke, expired and conflicting ones included.
+func (d *Daemon) revocable(who string) (keys.NodeID, error) {
+	st := d.store.Current()
+	if id, err := keys.ParseNodeID(who); err == nil {
+		if _, done := st.Revoked(id); done {
+			return id, control.Errorf(control.NotFound, "meshkey peers", "%s is revoked already", id.Short())
+		}
+		if _, ok := st.Member(id); ok {
+			return id, nil
+		}
+		return id, control.Errorf(control.NotFound, "meshkey peers", "no member has the id %s", id.Short())
+	}
+	var hit []keys.NodeID
+	for m := range st.Members() {
+		if m.Name == who {
+			hit = append(hit, m.Node)
+		}
+	}
+	switch len(hit) {
+	case 0:
+		return keys.NodeID{}, control.Errorf(control.NotFound, "meshkey peers", "no member is named %q", who)
+	case 1:
+		return hit[0], nil
+	}
+	return keys.NodeID{}, control.Errorf(control.NotFound, "meshkey peers", "%q is the name of %d members; use the id", who, len(hit))
+}
+
+// spread tells how far a change has got. This node has applied it. Others tell by the digests of their heartbeats and vectors; who
+// has not been heard with the new view is listed as pending.
+func (d *Daemon) spread(ctx context.Context, c trust.Change, waitMS int64) control.Spread {
+	began := time.Now()
+	s := control.Spread{Applied: []control.Applied{{Node: d.ref(d.key.NodeID())}}}
+	wait := time.Duration(waitMS) * time.Millisecond
+	have := d.node.AwaitView(ctx, c, wait, func(id keys.NodeID) {
+		s.Applied = append(s.Applied, control.Applied{Node: d.ref(id), AfterMS: time.Since(began).Milliseconds()})
+	})
+	for _, p := range d.node.Peers() {
+		if have[p.Node] {
+			continue
+		}
+		reason := "no acknowledgement yet"
+		if p.Session == "" {
+			reason = "offline"
+			if !p.Seen.IsZero() {
+				reason += ", last seen " + p.Seen.UTC().Format(time.RFC3339)
+			}
+		}
+		s.Pending = append(s.Pending, control.Pending{Node: control.NodeRef{Name: p.Name, ID: p.Node.Compact()}, Reason: reason})
+	}
+	return s
+}
