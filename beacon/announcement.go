@@ -25,6 +25,8 @@ const (
 	FlagSolicit Flags = 1 << 2
 	// FlagAES says that the sender has hardware for AES and would answer handshake suite 0x02 fast.
 	FlagAES Flags = 1 << 3
+	// FlagIssuer says that the sender is an issuer and renews certificates.
+	FlagIssuer Flags = 1 << 4
 )
 
 // Has reports whether every bit of want is set.
@@ -36,7 +38,7 @@ func (f Flags) String() string {
 	for _, n := range []struct {
 		bit  Flags
 		name string
-	}{{FlagProbe, "probe"}, {FlagReply, "reply"}, {FlagSolicit, "solicit"}, {FlagAES, "aes"}} {
+	}{{FlagProbe, "probe"}, {FlagReply, "reply"}, {FlagSolicit, "solicit"}, {FlagAES, "aes"}, {FlagIssuer, "issuer"}} {
 		if f.Has(n.bit) {
 			s = append(s, n.name)
 			f &^= n.bit

@@ -31,6 +31,7 @@ type Facts struct {
 	Endpoints   []netip.AddrPort // the best first; beyond eight, and what is no unicast address, is left out
 	Digest      Digest
 	AES         bool
+	Issuer      bool
 	Interval    time.Duration
 	UnicastPort uint16
 }
@@ -68,6 +69,9 @@ func (an *Announcer) Announce(f Facts, flags Flags, ks *Keys, now time.Time) (da
 	}
 	if f.AES {
 		a.Flags |= FlagAES
+	}
+	if f.Issuer {
+		a.Flags |= FlagIssuer
 	}
 	for _, ap := range f.Endpoints {
 		e := identity.EndpointOf(ap)

@@ -27,7 +27,7 @@
 //	   4: time_ms u64          unix milliseconds on the sender's clock
 //	   5: endpoints            [[ip: bstr4 | bstr16, port u16], ...], at most 8: where to dial, the best first
 //	   6: digest bstr8         of the trust vector (protocol §7)
-//	   7: flags u64            1 probe, 2 reply, 4 solicit, 8 AES hardware; other bits are ignored
+//	   7: flags u64            1 probe, 2 reply, 4 solicit, 8 AES hardware, 16 renews certificates; other bits are ignored
 //	   8: group_gen u64        equal to the g it is sealed under
 //	   9: interval_ms u64      to the sender's next beacon; clamped to 5..60 s by the receiver
 //	  10: boot_id bstr8        the first eight bytes of the binding's

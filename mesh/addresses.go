@@ -148,6 +148,7 @@ func (n *Node) tellPeers() {
 			eps = a.Addresses(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0) // a mesh on one machine
 		}
 		n.noteRecord(a.Node, eps)
+		n.noteIssuer(a.Node, a.Flags)
 		for _, at := range eps {
 			n.post(core.AddSeed{Peer: a.Node, At: at})
 		}

@@ -121,7 +121,7 @@ func (n *Node) tellSelf(ids ...core.SessionID) {
 // announce makes the next beacon.
 func (n *Node) announce(flags beacon.Flags) ([]byte, bool) {
 	f := beacon.Facts{
-		Digest: n.State().Digest(), AES: n.aes, Interval: max(time.Duration(n.interval.Load()), core.Interval), UnicastPort: n.packets.Port(),
+		Digest: n.State().Digest(), AES: n.aes, Issuer: n.issues(), Interval: max(time.Duration(n.interval.Load()), core.Interval), UnicastPort: n.packets.Port(),
 	}
 	if eps := n.endpointsA.Load(); eps != nil {
 		f.Endpoints = *eps
@@ -154,6 +154,7 @@ func (n *Node) datagram(p beacon.Packet) {
 			}
 		}
 	}
+	n.noteIssuer(h.Node, h.Flags)
 	n.noteEndpoints(h.Node, h.Dialable(), h.ClockSkew, h.GroupGen, h.Envelope)
 	n.post(core.BeaconIn{
 		Node: h.Node, Endpoints: h.Dialable(), ReplyTo: h.ReplyTo(), Interface: h.Interface, Digest: h.Digest, Boot: h.Boot,

@@ -181,7 +181,7 @@ func (n *Node) peerRecords() [][]byte {
 	var out [][]byte
 	if r := n.record.Load(); r != nil {
 		out = append(out, *r)
-	} else if d, env, err := n.announcer.Announce(beacon.Facts{UnicastPort: n.packets.Port()}, 0, n.secrets.beaconKeys(), time.Now()); err == nil {
+	} else if d, env, err := n.announcer.Announce(beacon.Facts{UnicastPort: n.packets.Port(), Issuer: true}, 0, n.secrets.beaconKeys(), time.Now()); err == nil {
 		_ = d
 		out = append(out, env)
 	}

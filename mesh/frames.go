@@ -19,6 +19,11 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 	if !ofShell(b) {
 		return nil
 	}
+	if o, ok := b.(session.Object); ok && o.K == session.KindRenew {
+		return n.answerRenewal(l, o.Raw) // also on a session that may do nothing else
+	} else if ok && o.K == session.KindCertUpdate {
+		return n.certificateUpdate(o.Raw)
+	}
 	if !l.usable() {
 		n.passBarrier(ctx)
 		if !l.usable() {
@@ -57,7 +62,7 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 func ofShell(b session.Body) bool {
 	switch b := b.(type) {
 	case session.Object:
-		return b.K == session.KindPeer
+		return b.K == session.KindPeer || b.K == session.KindRenew || b.K == session.KindCertUpdate
 	case session.Number:
 		return b.K == session.KindGroupGet || b.K == session.KindSkip
 	case session.Services, session.Group, session.Unknown:
@@ -120,6 +125,7 @@ func (n *Node) peerRecord(l *link, raw []byte) {
 	}
 	eps := a.Addresses(from, 0)
 	n.noteRecord(a.Node, eps)
+	n.noteIssuer(a.Node, a.Flags)
 	n.post(core.BeaconIn{
 		Node: a.Node, Endpoints: eps, Digest: a.Digest, Boot: a.Boot, Interval: a.Interval(), Epoch: a.Epoch, Counter: a.Counter,
 		AES: a.Flags.Has(beacon.FlagAES), Envelope: raw, Told: true,

@@ -78,6 +78,19 @@ const (
 	seedSlow = 60 * time.Second
 	// solicitAnswers is how many of those on a link answer a newcomer, on average: enough that one gets through.
 	solicitAnswers = 4
+	// renewLook is how often it is looked whether the own certificate is due.
+	renewLook = time.Second
+	// renewFirst, doubled up to renewCap, is the pause between two requests for a new certificate: the answer takes milliseconds, and a
+	// third of the certificate's life is left.
+	renewFirst    = 5 * time.Second
+	renewCap      = 30 * time.Minute
+	renewMaxShift = 9
+	// maxIssuersWanted is how many issuers are looked for at a time.
+	maxIssuersWanted = 3
+	// renewPause and renewBurst bound the requests of one session that are answered, renewsPerSecond those of all: each costs an entry.
+	renewPause      = 10 * time.Second
+	renewBurst      = 3
+	renewsPerSecond = 20
 	// stopTime bounds telling the peers that this node goes.
 	stopTime = 500 * time.Millisecond
 	// acceptPause is the wait after a failed accept: out of descriptors, which passes.

@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"golang.org/x/time/rate"
+
 	"bytes"
 	"context"
 	"errors"
@@ -22,18 +24,20 @@ import (
 // link is one control session as the shell sees it: a reader, a writer and a queue. What it means is the core's business.
 type link struct {
 	// immutable
-	id      core.SessionID
-	peer    *handshake.Peer
-	role    keys.Role
-	suite   keys.Suite
-	remote  netip.AddrPort
-	ctl     *session.Control
-	ring    *session.Keyring
-	started time.Time
-	jitter  float64 // of its rekey trigger, fixed
-	out     *outbox
-	done    chan struct{}
-	once    sync.Once
+	id       core.SessionID
+	peer     *handshake.Peer
+	role     keys.Role
+	suite    keys.Suite
+	remote   netip.AddrPort
+	ctl      *session.Control
+	ring     *session.Keyring
+	started  time.Time
+	jitter   float64       // of its rekey trigger, fixed
+	hash     keys.Hash     // channel binding of the handshake
+	renewals *rate.Limiter // answered to the peer
+	out      *outbox
+	done     chan struct{}
+	once     sync.Once
 
 	state      atomic.Uint32 // session.State the core published
 	wasFull    atomic.Bool
@@ -76,6 +80,7 @@ func (n *Node) runSession(ctx context.Context, conn net.Conn, res *handshake.Res
 	l := &link{
 		id: core.SessionID(n.sessionSeq.Add(1)), peer: res.Peer, role: res.Role, suite: res.Keys.Suite, remote: remote,
 		ctl: session.NewControl(conn, res.Keys, res.Role), started: time.Now(), jitter: rand.Float64(),
+		hash: res.Keys.Hash, renewals: rate.NewLimiter(rate.Every(renewPause), renewBurst),
 		out: newOutbox(), done: make(chan struct{}),
 	}
 	l.ring = session.NewKeyring(res.Keys, res.Role, func(counter uint64) {

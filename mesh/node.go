@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"golang.org/x/time/rate"
+
 	"context"
 	"errors"
 	"fmt"
@@ -46,8 +48,10 @@ type Config struct {
 	Seeds       []string         // "host:port" of nodes to try; may be empty
 	Version     string           // of the program, told in heartbeats
 	Unrecorded  Unrecorded       // what to do while the audit log cannot be written
-	Health      func() Health    // what the host knows of itself; may be nil
-	Log         *slog.Logger     // diagnostics
+	// Save makes a renewed certificate durable before it is used; nil: it is kept in memory.
+	Save   func(*identity.SignedCertificate) error
+	Health func() Health // what the host knows of itself; may be nil
+	Log    *slog.Logger  // diagnostics
 }
 
 // Unrecorded says what a node does while its audit log cannot be written. Removals work in every case.
@@ -102,6 +106,8 @@ type Node struct {
 	port    uint16
 
 	wg         sync.WaitGroup
+	taking     sync.Mutex    // held while a certificate is put into use
+	renewals   *rate.Limiter // answered, of all peers
 	trustKick  chan struct{} // capacity 1: the trust state changed
 	svcKick    chan struct{} // capacity 1: services changed
 	healthSeq  atomic.Uint64
@@ -147,11 +153,12 @@ type refusal struct {
 
 // presence is what the core said last of a peer.
 type presence struct {
-	is    core.Presence
-	since time.Time
-	seen  time.Time // last beacon heard
-	skew  bool
-	gen   uint64 // of the group secret, as its beacon said
+	is     core.Presence
+	since  time.Time
+	seen   time.Time // last beacon heard
+	skew   bool
+	issues bool   // its beacon says that it renews certificates
+	gen    uint64 // of the group secret, as its beacon said
 }
 
 type interfaceView struct {
@@ -176,7 +183,7 @@ func New(cfg Config) (*Node, error) {
 		cfg: cfg, self: cfg.Key.NodeID(), mesh: cfg.Certificate.Mesh, net: cfg.Network, log: cfg.Log, audit: cfg.Audit,
 		store: cfg.Trust, secrets: cfg.Secrets, aes: cfg.AES, start: time.Now(),
 		budget: handshake.NewBudget(handshake.BudgetLimits{}), tags: session.NewTags(), tagLimit: session.NewTagLimiter(),
-		streams: newStreamSet(), events: make(chan core.Event, eventQueue), ready: make(chan struct{}), lots: maphash.MakeSeed(),
+		streams: newStreamSet(), events: make(chan core.Event, eventQueue), renewals: rate.NewLimiter(renewsPerSecond, renewsPerSecond), ready: make(chan struct{}), lots: maphash.MakeSeed(),
 		services: map[string]*service{}, links: map[core.SessionID]*link{}, dials: map[core.DialID]context.CancelFunc{},
 		knownAddrs: map[netip.Addr]int{}, fullAddrs: map[netip.Addr]int{}, endpoints: map[keys.NodeID][]netip.AddrPort{},
 		presence: map[keys.NodeID]presence{}, dialErrs: map[keys.NodeID]string{}, records: map[keys.NodeID][]byte{}, refusals: map[keys.NodeID]refusal{},

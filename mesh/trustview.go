@@ -88,6 +88,9 @@ func (n *Node) housekeeping(ctx context.Context) error {
 	defer rebind.Stop()
 	next := n.nextTrustChange()
 	defer next.Stop()
+	renew := time.NewTicker(renewLook)
+	defer renew.Stop()
+	var asking renewal
 	for {
 		select {
 		case <-ctx.Done():
@@ -98,6 +101,8 @@ func (n *Node) housekeeping(ctx context.Context) error {
 			n.replaceOldSessions()
 			n.tags.Sweep(time.Now())
 			n.askGroupSecret() // what could not be answered or kept before
+		case now := <-renew.C:
+			n.keepRenewed(ctx, &asking, now)
 		case <-next.C:
 			n.sweep()
 			n.servicesMayHaveChanged()

@@ -145,6 +145,16 @@ func (d *stateDir) readMember() (*member, *identity.SignedCertificate, error) {
 	return &m, cert, nil
 }
 
+// saveCertificate replaces the certificate in the member file.
+func (d *Daemon) saveCertificate(c *identity.SignedCertificate) error {
+	m, _, err := d.dir.readMember()
+	if err != nil {
+		return err
+	}
+	m.Certificate = c.Raw()
+	return d.dir.writeMember(m)
+}
+
 func (d *stateDir) file(name string) string { return filepath.Join(d.path, name) }
 
 // fresh makes sure that the directory holds no membership, and moves what an interrupted attempt left out of the way, all but the files

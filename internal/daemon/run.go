@@ -209,7 +209,7 @@ func (d *Daemon) openNode(m *member, unlock keys.Unlock) error {
 	cfg := mesh.Config{
 		Key: d.key, Certificate: d.cert, Secrets: d.secrets, Trust: d.store, Audit: d.audit, Network: network, State: d.dir.fs,
 		Epoch: epoch, AES: hasAES(), Issuer: d.enroll, Endpoints: d.opts.Endpoints, Peers: m.Peers, Seeds: d.opts.Seeds,
-		Version: d.opts.Version.Version, Health: d.hostHealth, Log: d.log, Unrecorded: d.opts.Unrecorded,
+		Version: d.opts.Version.Version, Save: d.saveCertificate, Health: d.hostHealth, Log: d.log, Unrecorded: d.opts.Unrecorded,
 	}
 	rand.Read(cfg.Boot[:])
 	rand.Read(cfg.Seed[:])

@@ -29,6 +29,13 @@
 // again the entry is appended with the certificate of the book. A crash after 2, or a lost answer, is repaired the same way: the
 // same node with the same invite gets the same certificate until the invite expires. No order of events enrols two nodes.
 //
+// # Renewal
+//
+// A member that proves its key gets a certificate with the name, tags, length of life and renew_until that the log has for it, from the
+// moment half of its life is over until 30 days after its end, but never after renew_until, never once revoked, and never with rights
+// the issuer does not have now. Nothing but the log remembers a renewal: who asks again early gets the same certificate, made anew from
+// the log, byte for byte.
+//
 // # Not provided
 //
 // The package does no network I/O and does not decide who may create invites; it trusts its caller for the admin's uid.

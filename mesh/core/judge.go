@@ -16,6 +16,9 @@ func (c *Core) standing(s *sess) (session.State, session.Code) {
 	if standing == trust.Refused {
 		return session.Closed, refusal(why)
 	}
+	if _, live := c.st.LiveMember(s.peer.id, c.now.Trust); standing == trust.RenewOnly && live {
+		standing = trust.Full // renewed on this session, or before, and the log has it
+	}
 	if standing == trust.Full && c.mustCompare(s) && !c.seenEnough(s.peer) {
 		standing = trust.Restricted
 	}
