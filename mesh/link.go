@@ -1,8 +1,6 @@
 package mesh
 
 import (
-	"golang.org/x/time/rate"
-
 	"bytes"
 	"context"
 	"errors"
@@ -13,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/sovereignmesh/meshkey/handshake"
 	"github.com/sovereignmesh/meshkey/keys"
