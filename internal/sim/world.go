@@ -46,9 +46,8 @@ type World struct {
 	at       map[netip.AddrPort]*Node
 	cuts     []*cut
 
-	flow    []line
-	broken  []string
-	quietly bool // faults are under way: what holds only without them is not checked
+	flow   []line
+	broken []string
 }
 
 // line is one line of the flow.

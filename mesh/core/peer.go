@@ -54,10 +54,11 @@ type peer struct {
 	lookT       *timer
 
 	// its newest beacon
-	record  []byte // the envelope, forwarded to others
-	epoch   uint64
-	counter uint64
-	boot8   beacon.Boot
+	record    []byte           // the envelope, forwarded to others
+	announced []netip.AddrPort // the addresses in it
+	epoch     uint64
+	counter   uint64
+	boot8     beacon.Boot
 }
 
 type bootChange struct {
