@@ -88,7 +88,7 @@ func (c *Core) tooManyRejected(p *peer) bool {
 // lose takes new streams off a session at once. Its tags stay valid a little, its running streams go on, and the peer is told with
 // CLOSE{duplicate}.
 func (c *Core) lose(s *sess, why string) {
-	s.draining = true
+	s.draining, s.loser = true, true
 	c.publish(s)
 	c.close(s, session.CodeDuplicate, why)
 }

@@ -106,6 +106,7 @@ type sess struct {
 	lastRecv time.Duration
 	suspect  bool
 	draining bool
+	loser    bool // another session with the peer is kept
 	unsynced bool // full was given without other peers' views
 
 	states    *session.States // what both sides said
