@@ -1,4 +1,3 @@
-// Package controltest is a daemon made of fixed answers, for tests of the local API and its clients.
 package controltest
 
 import (
@@ -26,6 +25,8 @@ type Fake struct {
 	Broken *control.AuditReport
 	// Port is the port Resolve tells.
 	Port uint16
+	// Enrolled makes the one invite a used one.
+	Enrolled bool
 	// NotReady keeps Ready waiting.
 	NotReady bool
 	// Warnings are those of Status.
@@ -217,23 +218,7 @@ func (f *Fake) Open(_ context.Context, by control.Caller, target string) (forwar
 	return newEcho(f.Torn)
 }
 
-// inviter and auditor have method names of their own.
-type inviter struct{ f *Fake }
-
-func (i inviter) CreateInvite(_ context.Context, by control.Caller, r *control.InviteRequest) (*control.InviteResult, error) {
-	inv := control.Invite{ID: "0102030405060708", Name: r.Name, Tags: r.Tags, Created: Began, Expires: Began.Add(time.Hour), Uses: 1, State: "open"}
-	return &control.InviteResult{Invite: inv, Text: "mk1ifaketext", Endpoints: []string{"192.168.1.20:7477"}}, i.f.call("CreateInvite", by, *r)
-}
-
-func (i inviter) Invites(context.Context) (*control.Invites, error) {
-	inv := control.Invite{ID: "0102030405060708", Name: "gpu2", Created: Began, Expires: Began.Add(time.Hour), Uses: 1, State: "open"}
-	return &control.Invites{Invites: []control.Invite{inv}}, i.f.call("Invites", control.Caller{}, "")
-}
-
-func (i inviter) RemoveInvite(_ context.Context, by control.Caller, id string) error {
-	return i.f.call("RemoveInvite", by, id)
-}
-
+// auditor has method names of its own.
 type auditor struct{ f *Fake }
 
 // auditSize is how long the fake's log is: more than one page.
