@@ -232,6 +232,7 @@ type Applied struct {
 	AfterMS        int64   `json:"after_ms"`
 	ClosedSessions int     `json:"closed_sessions"`
 	ClosedStreams  int     `json:"closed_streams"`
+	Signed         bool    `json:"signed,omitempty"` // by the node's own receipt
 }
 
 // Pending tells that one node is not known to have acted on a change.

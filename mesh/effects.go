@@ -261,6 +261,9 @@ func (n *Node) cutNode(e core.CutNode) {
 		n.tags.Unregister(l.ring, 0, time.Now())
 		n.wg.Go(func() { l.ctl.Close(e.Code) })
 	}
+	if len(n.cutCounts) < maxCutCounts {
+		n.cutCounts[e.Node] = cutCount{sessions: len(hit), streams: cut}
+	}
 	n.log.Info("peer cut off", "peer", e.Node.Short(), "why", e.Why, "sessions", len(hit), "streams", cut)
 }
 
@@ -270,6 +273,7 @@ func (n *Node) trustChanged(e core.TrustChanged) {
 	began := time.Now()
 	cut := n.sweep()
 	n.sessionsSwept(e, cut, time.Since(began))
+	n.receipt(e, cut)
 	select {
 	case n.trustKick <- struct{}{}:
 	default:

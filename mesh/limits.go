@@ -78,6 +78,19 @@ const (
 	seedSlow = 60 * time.Second
 	// solicitAnswers is how many of those on a link answer a newcomer, on average: enough that one gets through.
 	solicitAnswers = 4
+	// maxReceiptEntries is of how many entries it is remembered where they came from, maxReceipts how many receipts of one are kept.
+	maxReceiptEntries = 256
+	maxReceipts       = 1 << 14
+	// receiptRate and receiptBurst bound what one peer may pass on: the receipts of a mesh of 10,000 for one entry come by a handful
+	// of peers. receiptsPerSecond and receiptsBurst bound this node's own.
+	receiptRate       = 500
+	receiptBurst      = 4096
+	receiptsPerSecond = 20
+	receiptsBurst     = 100
+	// receiptPause is how long no receipt must have come for the rest to count as not reachable.
+	receiptPause = 400 * time.Millisecond
+	// maxCutCounts bounds the nodes cut off whose entry has not been answered yet.
+	maxCutCounts = 1024
 	// renewLook is how often it is looked whether the own certificate is due.
 	renewLook = time.Second
 	// renewFirst, doubled up to renewCap, is the pause between two requests for a new certificate: the answer takes milliseconds, and a
@@ -92,7 +105,7 @@ const (
 	renewBurst      = 3
 	renewsPerSecond = 20
 	// stopTime bounds telling the peers that this node goes.
-	stopTime = 500 * time.Millisecond
+	stopTime = 2 * time.Second
 	// acceptPause is the wait after a failed accept: out of descriptors, which passes.
 	acceptPause = 20 * time.Millisecond
 )

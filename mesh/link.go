@@ -35,6 +35,7 @@ type link struct {
 	jitter   float64       // of its rekey trigger, fixed
 	hash     keys.Hash     // channel binding of the handshake
 	renewals *rate.Limiter // answered to the peer
+	receipts *rate.Limiter // taken from the peer
 	out      *outbox
 	done     chan struct{}
 	once     sync.Once
@@ -80,7 +81,7 @@ func (n *Node) runSession(ctx context.Context, conn net.Conn, res *handshake.Res
 	l := &link{
 		id: core.SessionID(n.sessionSeq.Add(1)), peer: res.Peer, role: res.Role, suite: res.Keys.Suite, remote: remote,
 		ctl: session.NewControl(conn, res.Keys, res.Role), started: time.Now(), jitter: rand.Float64(),
-		hash: res.Keys.Hash, renewals: rate.NewLimiter(rate.Every(renewPause), renewBurst),
+		hash: res.Keys.Hash, receipts: rate.NewLimiter(receiptRate, receiptBurst), renewals: rate.NewLimiter(rate.Every(renewPause), renewBurst),
 		out: newOutbox(), done: make(chan struct{}),
 	}
 	l.ring = session.NewKeyring(res.Keys, res.Role, func(counter uint64) {

@@ -123,16 +123,18 @@ type Node struct {
 	cert       atomic.Pointer[identity.SignedCertificate]
 
 	// owned by the loop
-	core  *core.Core
-	timer *time.Timer
-	greet []*link // sessions that became full in this step
+	core      *core.Core
+	timer     *time.Timer
+	cutCounts map[keys.NodeID]cutCount // what was closed of nodes that were cut off in this step
+	greet     []*link                  // sessions that became full in this step
 
 	svcMu    sync.Mutex
 	services map[string]*service // guarded by svcMu
 	svcSeq   uint64              // guarded by svcMu
 
 	mu         sync.Mutex
-	links      map[core.SessionID]*link           // guarded by mu, as all that follows
+	links      map[core.SessionID]*link // guarded by mu, as all that follows
+	receipts   receipts
 	dials      map[core.DialID]context.CancelFunc //
 	knownAddrs map[netip.Addr]int                 // addresses of the peer table
 	fullAddrs  map[netip.Addr]int                 // addresses with a full session
@@ -152,6 +154,8 @@ type refusal struct {
 }
 
 // presence is what the core said last of a peer.
+type cutCount struct{ sessions, streams int }
+
 type presence struct {
 	is     core.Presence
 	since  time.Time
@@ -183,7 +187,7 @@ func New(cfg Config) (*Node, error) {
 		cfg: cfg, self: cfg.Key.NodeID(), mesh: cfg.Certificate.Mesh, net: cfg.Network, log: cfg.Log, audit: cfg.Audit,
 		store: cfg.Trust, secrets: cfg.Secrets, aes: cfg.AES, start: time.Now(),
 		budget: handshake.NewBudget(handshake.BudgetLimits{}), tags: session.NewTags(), tagLimit: session.NewTagLimiter(),
-		streams: newStreamSet(), events: make(chan core.Event, eventQueue), renewals: rate.NewLimiter(renewsPerSecond, renewsPerSecond), ready: make(chan struct{}), lots: maphash.MakeSeed(),
+		streams: newStreamSet(), events: make(chan core.Event, eventQueue), receipts: newReceipts(), cutCounts: map[keys.NodeID]cutCount{}, renewals: rate.NewLimiter(renewsPerSecond, renewsPerSecond), ready: make(chan struct{}), lots: maphash.MakeSeed(),
 		services: map[string]*service{}, links: map[core.SessionID]*link{}, dials: map[core.DialID]context.CancelFunc{},
 		knownAddrs: map[netip.Addr]int{}, fullAddrs: map[netip.Addr]int{}, endpoints: map[keys.NodeID][]netip.AddrPort{},
 		presence: map[keys.NodeID]presence{}, dialErrs: map[keys.NodeID]string{}, records: map[keys.NodeID][]byte{}, refusals: map[keys.NodeID]refusal{},
@@ -276,14 +280,14 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	ln.Close()
 	n.post(core.Stop{})
-	late := time.NewTimer(stopTime)
-	defer late.Stop()
+	late, stopLate := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer stopLate()
 	select {
 	case <-loopDone:
-	case <-late.C:
+	case <-late.Done():
 	}
 	n.streams.stop()
-	n.linksEnded(late.C)
+	n.linksEnded(late)
 	n.cut()
 	n.packets.Close()
 	n.endLinks()
@@ -345,6 +349,7 @@ func (n *Node) step(ctx context.Context, ev core.Event) {
 		}
 		n.effect(ctx, e)
 	}
+	clear(n.cutCounts)
 	for _, l := range n.greet {
 		n.sendServices(l)
 		n.wantGroupSecret(l)

@@ -1,9 +1,9 @@
 package mesh
 
-import "time"
+import "context"
 
 // linksEnded waits until every session has ended, so that the CLOSE just written is not overtaken by a reset.
-func (n *Node) linksEnded(late <-chan time.Time) {
+func (n *Node) linksEnded(late context.Context) {
 	for {
 		n.mu.Lock()
 		left, changed := len(n.links), n.changed
@@ -13,7 +13,7 @@ func (n *Node) linksEnded(late <-chan time.Time) {
 		}
 		select {
 		case <-changed:
-		case <-late:
+		case <-late.Done():
 			return
 		}
 	}

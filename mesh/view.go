@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"context"
 	"net/netip"
 	"sort"
 	"time"
@@ -9,7 +8,6 @@ import (
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/session"
-	"github.com/sovereignmesh/meshkey/trust"
 )
 
 // PeerInfo is what this node knows of another member. What it learnt from where differs: identity from the log, State from
@@ -172,58 +170,3 @@ func (n *Node) Cut(id keys.NodeID) (sessions, streams int) {
 
 // Certificate returns the node's own certificate in use.
 func (n *Node) CertificateNotAfter() time.Time { return time.Unix(n.cert.Load().NotAfter, 0) }
-
-// AwaitView waits, at most for the given time, until the peers with a session have shown that they applied a change, and calls seen
-// for each. It returns who has.
-func (n *Node) AwaitView(ctx context.Context, c trust.Change, wait time.Duration, seen func(keys.NodeID)) map[keys.NodeID]bool {
-	late := time.NewTimer(wait)
-	defer late.Stop()
-	have := map[keys.NodeID]bool{}
-	for {
-		n.mu.Lock()
-		changed, missing := n.changed, 0
-		var now []keys.NodeID
-		for _, l := range n.links {
-			if !l.open() || have[l.peer.Node] {
-				continue
-			}
-			if l.showed(c, n.store.Current().Digest()) {
-				have[l.peer.Node] = true
-				now = append(now, l.peer.Node)
-			} else {
-				missing++
-			}
-		}
-		n.mu.Unlock()
-		for _, id := range now {
-			seen(id)
-		}
-		if missing == 0 {
-			return have
-		}
-		select {
-		case <-changed:
-		case <-late.C:
-			return have
-		case <-ctx.Done():
-			return have
-		}
-	}
-}
-
-// showed reports whether the peer's vector, or the digest of its heartbeat, shows that it holds a change.
-func (l *link) showed(c trust.Change, digest [8]byte) bool {
-	if d := l.digest.Load(); d != nil && *d == digest {
-		return true
-	}
-	v := l.vec.Load()
-	if v == nil {
-		return false
-	}
-	for _, p := range v.Issuers {
-		if p.Issuer == c.Issuer {
-			return p.Seq >= c.Seq
-		}
-	}
-	return false
-}

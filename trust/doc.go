@@ -38,6 +38,9 @@
 //	Head, label head, at most 320 B
 //	{1: mesh_id, 2: issuer, 3: seq, 4: hash, 5: root_version, 6: time}
 //
+//	Receipt, label receipt, at most 320 B, signed by the node that applied the entry
+//	{1: mesh_id, 2: node_id, 3: issuer, 4: seq, 5: time_ms, 6: sessions closed, 7: streams closed}
+//
 // # Roots
 //
 // A genesis root has version 1, no mesh_id and no prev; its payload's hash is the mesh id. Root N+1 is accepted iff its version is

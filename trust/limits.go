@@ -11,6 +11,8 @@ const (
 	MaxEntry = 32<<10 - 512
 	// MaxHead is the longest head envelope: all its fields are of bounded width.
 	MaxHead = 320
+	// MaxReceipt is the longest receipt envelope: all its fields are of bounded width.
+	MaxReceipt = 320
 	// MaxFrame is the longest sync frame, two entries as evidence. The record it travels in holds 65,518 bytes of body.
 	MaxFrame = 2*MaxEntry + 16
 

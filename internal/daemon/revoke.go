@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"sort"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/audit"
@@ -40,8 +41,8 @@ func (d *Daemon) Revoke(ctx context.Context, by control.Caller, r *control.Revok
 		return nil, control.Errorf(control.Denied, "revoke it from another issuer, or add --force",
 			"%s is this node, the issuer itself: without it nobody could enrol, grant or revoke here", d.word(id))
 	}
-	sessions, streams := d.node.Cut(id)
 	if r.DryRun {
+		sessions, streams := d.node.Cut(id)
 		res.Applied = []control.Applied{{Node: d.ref(d.key.NodeID()), ClosedSessions: sessions, ClosedStreams: streams}}
 		return res, nil
 	}
@@ -53,9 +54,6 @@ func (d *Daemon) Revoke(ctx context.Context, by control.Caller, r *control.Revok
 		return nil, err
 	}
 	res.Spread = d.spread(ctx, c, r.WaitMS)
-	if len(res.Applied) > 0 {
-		res.Applied[0].ClosedSessions, res.Applied[0].ClosedStreams = sessions, streams
-	}
 	return res, nil
 }
 
@@ -122,11 +120,22 @@ func (d *Daemon) spread(ctx context.Context, c trust.Change, waitMS int64) contr
 	began := time.Now()
 	s := control.Spread{Applied: []control.Applied{{Node: d.ref(d.key.NodeID())}}}
 	wait := time.Duration(waitMS) * time.Millisecond
-	have := d.node.AwaitView(ctx, c, wait, func(id keys.NodeID) {
-		s.Applied = append(s.Applied, control.Applied{Node: d.ref(id), AfterMS: time.Since(began).Milliseconds()})
+	have := d.node.AwaitApplied(ctx, c.Issuer, c.Seq, wait)
+	for _, a := range have {
+		if a.Node == d.key.NodeID() {
+			s.Applied[0].ClosedSessions, s.Applied[0].ClosedStreams = a.Sessions, a.Streams
+			continue
+		}
+		s.Applied = append(s.Applied, control.Applied{
+			Node: d.ref(a.Node), AfterMS: max(0, a.At.Sub(began).Milliseconds()), ClosedSessions: a.Sessions, ClosedStreams: a.Streams, Signed: a.Signed,
+		})
+	}
+	sort.Slice(s.Applied[1:], func(i, j int) bool {
+		a, b := s.Applied[1+i], s.Applied[1+j]
+		return a.AfterMS < b.AfterMS || a.AfterMS == b.AfterMS && a.Node.ID < b.Node.ID
 	})
 	for _, p := range d.node.Peers() {
-		if have[p.Node] {
+		if _, ok := have[p.Node]; ok {
 			continue
 		}
 		reason := "no acknowledgement yet"

@@ -7,6 +7,7 @@ import (
 	"github.com/sovereignmesh/meshkey/beacon"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/session"
+	"github.com/sovereignmesh/meshkey/trust"
 )
 
 // Effect is something the shell is asked to do. Effects of one step are carried out in order.
@@ -71,8 +72,9 @@ type (
 	TellSelf struct{ ID SessionID }
 	// TrustChanged says that the trust log has changed; the shell sweeps its streams against it.
 	TrustChanged struct {
-		From keys.NodeID // zero: this host
-		What string      // for people and the audit log
+		From   keys.NodeID // zero: this host
+		What   string      // for people and the audit log
+		Change trust.Change
 	}
 	// TrustRejected reports a frame a peer sent that is invalid or was quarantined.
 	TrustRejected struct {

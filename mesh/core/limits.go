@@ -115,8 +115,8 @@ const (
 	wakeJump = 5 * time.Second
 	// wakeRedial is the sleep after which every session is replaced rather than pinged.
 	wakeRedial = 10 * time.Minute
-	// fullMesh is the largest mesh in which everybody has a session with everybody.
-	fullMesh = 9
+	// FullMesh is the largest mesh in which everybody has a session with everybody.
+	FullMesh = 9
 	// degreeMin, degreeTarget and degreeMax are the sessions kept in a larger one: eight random ones leave 99 % of the survivors
 	// connected after half of the nodes have vanished, four do not.
 	degreeMin    = 6

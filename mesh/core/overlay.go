@@ -7,7 +7,7 @@ import (
 	"github.com/sovereignmesh/meshkey/session"
 )
 
-// Up to fullMesh members everybody keeps a session with everybody. Above that a node keeps about degreeTarget: it picks firstPicks
+// Up to FullMesh members everybody keeps a session with everybody. Above that a node keeps about degreeTarget: it picks firstPicks
 // by itself, near ones and far ones, the others' picks bring as many again, and a tick every five seconds mends what is missing,
 // sheds what is too much, and now and then dials somebody not seen for a while, so that a split heals. What a user wants is dialled
 // beside that, and kept while it is used.
@@ -17,11 +17,11 @@ func (c *Core) crowded() bool {
 	if c.crowdOf != c.st {
 		n := 0
 		for range c.st.Members() {
-			if n++; n > fullMesh {
+			if n++; n > FullMesh {
 				break
 			}
 		}
-		c.crowdOf, c.crowd = c.st, n > fullMesh
+		c.crowdOf, c.crowd = c.st, n > FullMesh
 	}
 	return c.crowd
 }

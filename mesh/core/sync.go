@@ -191,7 +191,7 @@ func (c *Core) spread(from *sess, changes []trust.Change) {
 		source = from.peer.id
 	}
 	for _, ch := range changes {
-		c.emit(TrustChanged{From: source, What: describe(ch)})
+		c.emit(TrustChanged{From: source, What: describe(ch), Change: ch})
 	}
 	c.judgeNamed(changes)
 	c.lookAtViews()
