@@ -85,9 +85,13 @@ func (j *joiner) accept(g *session.Granted, offer Offer) (*Membership, error) {
 	if gen, commit := st.GroupCommit(); gen != secret.Generation || commit != secret.Commitment(j.cfg.Invite.Mesh) {
 		return nil, errors.New("the issuer's answer carries a group secret the log does not commit to")
 	}
+	members := 0
+	for range st.Members() {
+		members++
+	}
 	genesis, _ := st.RootAt(1)
 	return &Membership{
 		MeshName: st.Root().Name, Certificate: cert, Secret: secret, Genesis: genesis.Raw(), Frames: j.memory.History(),
-		Peers: g.Peers, Offer: offer,
+		Peers: g.Peers, Offer: offer, Members: members,
 	}, nil
 }

@@ -49,6 +49,9 @@ type Offer struct {
 	Members  int
 }
 
+// errSilent: somebody took the connection and said nothing.
+var errSilent = errors.New("does not answer this invite (used up, taken back, expired, or not the issuer)")
+
 // WaitingError is ErrWaiting with what the newcomer keeps until it comes back.
 type WaitingError struct {
 	Channel keys.Hash // of the session the request was made in: the issuer shows its words
@@ -90,6 +93,7 @@ type Membership struct {
 	Frames      []trust.Frame // of the trust log, after genesis
 	Peers       [][]byte
 	Offer       Offer
+	Members     int // this one included
 }
 
 // Join enrols this machine with an invite. The mesh is authenticated first: the issuer must know the invite's secret and prove the
@@ -110,9 +114,11 @@ func Join(ctx context.Context, cfg JoinConfig) (*Membership, error) {
 		if err == nil {
 			return m, nil
 		}
-		last = err
 		if final {
 			return nil, err
+		}
+		if !errors.Is(last, errSilent) { // somebody is there: that says more than an address where nobody is
+			last = err
 		}
 	}
 	if last == nil {
@@ -165,7 +171,7 @@ func joinAt(ctx context.Context, cfg JoinConfig, at netip.AddrPort) (m *Membersh
 		Now: func() int64 { return cfg.Now().Unix() },
 	})
 	if err != nil {
-		return nil, false, fmt.Errorf("%s does not answer this invite (used up, taken back, expired, or not the issuer): %w", at, err)
+		return nil, false, fmt.Errorf("%s %w: %w", at, errSilent, err)
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()

@@ -86,7 +86,7 @@ func (f *Fake) Status(context.Context) (*control.Status, error) {
 	}
 	age := int64(12000)
 	s := &control.Status{
-		Node: GPU1, Mesh: control.MeshInfo{Name: "homelab", ID: "9f86d081884c7d65"}, Version: "0.1.0", State: "up",
+		Node: GPU1, Mesh: control.MeshInfo{Name: "homelab", ID: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}, Version: "0.1.0", State: "up",
 		Started: Began, UptimeMS: (76 * time.Hour).Milliseconds(), Listen: []string{"192.168.1.20:7477"},
 		Trust: control.TrustInfo{RootVersion: 1, Members: 3, Grants: 3, AgeMS: &age},
 		Peers: f.peers(), Offering: offering(), Reachable: reachable(),

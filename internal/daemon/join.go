@@ -47,7 +47,7 @@ type EnrollResult struct {
 	NotAfter time.Time
 	Issuer   string // empty if the answer came in a file
 	Words    [3]string
-	Members  int
+	Members  int  // this one included
 	Renewed  bool // it was a member before
 }
 
@@ -72,7 +72,7 @@ func Enroll(ctx context.Context, o EnrollOptions) (*EnrollResult, error) {
 		return nil, err
 	}
 	adm := &enroll.Admission{
-		Certificate: m.Certificate, Secret: m.Secret, Genesis: m.Genesis, Frames: m.Frames, Peers: m.Peers, MeshName: m.MeshName, Members: m.Offer.Members,
+		Certificate: m.Certificate, Secret: m.Secret, Genesis: m.Genesis, Frames: m.Frames, Peers: m.Peers, MeshName: m.MeshName, Members: m.Members,
 	}
 	how := audit.Event{Actor: m.Offer.IssuerID.Compact(), Session: o.Invite.ID.String()}
 	if err := d.take(c, adm, o.Invite.Heads, how, m.Offer.Words); err != nil {

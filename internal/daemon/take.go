@@ -119,11 +119,12 @@ type requestMade struct {
 	Had     keys.Hash   `cbor:"4,keyasint"` // id of the certificate it had; zero: none
 }
 
-// RequestOptions says for which mesh to make a request in a file. Name and Tags are wishes; an empty Name is that of the membership.
+// RequestOptions says for which mesh to make a request in a file. Name and Tags are wishes; an empty Name is that of the membership, or
+// Host where there is none.
 type RequestOptions struct {
 	StateDir         string
 	Mesh             keys.MeshID
-	Name             string
+	Name, Host       string
 	Tags             []string
 	DaemonPassphrase string
 }
@@ -149,8 +150,12 @@ func MakeRequest(_ context.Context, o RequestOptions) (*RequestResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.cert != nil && o.Name == "" {
+	switch {
+	case o.Name != "":
+	case c.cert != nil:
 		o.Name = c.cert.Name
+	default:
+		o.Name = o.Host
 	}
 	key, err := d.requestKey(c, o.DaemonPassphrase)
 	if err != nil {
