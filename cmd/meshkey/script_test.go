@@ -33,8 +33,8 @@ type testKey struct{}
 // "flip FILE N" changes a bit of byte N.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
-		Setup:               setupScript,
+		Dir:   "testdata/script",
+		Setup: setupScript,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": runExits, "daemon": startDaemon, "host": asHost, "capture": capture, "flip": flip,
 		},
