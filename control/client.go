@@ -40,6 +40,14 @@ const host = "http://meshkey"
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout}
 	conn, err := d.DialContext(ctx, "unix", c.socket)
+	// EAGAIN is a full queue of connections, which others may have filled; the daemon empties it.
+	for late := time.Now().Add(dialTimeout); errors.Is(err, syscall.EAGAIN) && time.Now().Before(late) && ctx.Err() == nil; {
+		select {
+		case <-time.After(readyPoll):
+			conn, err = d.DialContext(ctx, "unix", c.socket)
+		case <-ctx.Done():
+		}
+	}
 	if err == nil {
 		return conn, nil
 	}
