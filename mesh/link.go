@@ -47,6 +47,8 @@ type link struct {
 	due        atomic.Int64 // when its keys became due, 0 before
 	pinged     atomic.Int64 // when the outstanding ping was sent
 
+	records recordBucket // owned by the reader
+
 	// guarded by Node.mu
 	code session.Code
 	why  string

@@ -111,6 +111,7 @@ type Node struct {
 	endpointsA atomic.Pointer[[]netip.AddrPort] // announced
 	record     atomic.Pointer[[]byte]           // own newest beacon envelope
 	cert       atomic.Pointer[identity.SignedCertificate]
+	guards     guards
 
 	// owned by the loop
 	core  *core.Core

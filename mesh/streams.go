@@ -19,6 +19,8 @@ type streamSet struct {
 
 	cuts sync.WaitGroup // resets under way
 
+	denials denials
+
 	mu    sync.Mutex
 	epoch uint64 // counts sweeps; a decision is valid only if none came between
 	peers map[keys.NodeID]*peerStreams
