@@ -86,8 +86,11 @@ func (v *Invite) Status(now int64) string {
 
 // Book is the durable list of this issuer's invites.
 type Book struct {
-	mu      sync.Mutex
-	log     *durable.Log
+	mu  sync.Mutex // held by a whole transaction, which waits for the disk
+	log *durable.Log
+
+	// changed under mu and view together, so that either is enough for reading; view waits for nothing
+	view    sync.RWMutex
 	invites map[identity.InviteID]*Invite
 	serial  uint64 // highest serial ever written
 }
@@ -113,6 +116,8 @@ func OpenBook(fsys durable.FS, name string) (*Book, *durable.Recovery, error) {
 func (b *Book) Close() error { return b.log.Close() }
 
 func (b *Book) applyLocked(r *record) error {
+	b.view.Lock()
+	defer b.view.Unlock()
 	v := b.invites[r.ID]
 	switch r.Kind {
 	case kindCreated:
@@ -249,10 +254,11 @@ func (b *Book) List(now int64) []Invite {
 }
 
 // Answerable reports whether a handshake naming the invite deserves an answer at all: it exists, its time is not over and it was
-// not taken back. A spent invite is answered until it expires, because the answer may have been lost.
+// not taken back. A spent invite is answered until it expires, because the answer may have been lost. Strangers ask this, so it does not
+// wait for a transaction, nor for the disk behind it.
 func (b *Book) Answerable(id identity.InviteID, now int64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.view.RLock()
+	defer b.view.RUnlock()
 	v := b.invites[id]
 	return v != nil && now < v.Expiry && v.Removed == 0
 }
