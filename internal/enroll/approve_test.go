@@ -196,16 +196,17 @@ func TestRequestsAreBounded(t *testing.T) {
 	id := r.with(Invite{Approval: true})
 	a := keys.NewSigningKey()
 	r.ask(id, a)
-	n := 1
+	n, recorded := 1, 1
 	for ; ; n++ {
-		if _, err := r.Ask(id, r.in(keys.NewSigningKey(), 1), "", nil); errors.Is(err, ErrTooMany) {
+		note := func(Request) error { recorded++; return nil }
+		if _, err := r.Ask(id, r.in(keys.NewSigningKey(), 1), "", note); errors.Is(err, ErrTooMany) {
 			break
 		} else if err != nil || n > 100 {
 			t.Fatal(n, err)
 		}
 	}
-	if n != 2+maxAsked {
-		t.Fatalf("%d requests by an invite of one use", n)
+	if n != 2+maxAsked || recorded != n {
+		t.Fatalf("%d requests by an invite of one use, %d records", n, recorded)
 	}
 	for i := 2; ; i++ {
 		if _, err := r.Ask(id, r.in(a, byte(i)), "", nil); errors.Is(err, ErrTooMany) {

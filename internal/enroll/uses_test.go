@@ -314,4 +314,3 @@ func TestGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 }
-
