@@ -3,6 +3,7 @@ package trust
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/sovereignmesh/meshkey/identity"
@@ -242,6 +243,26 @@ func (m *Memory) note(c Change) {
 	if c.Kind != 0 && c.Kind != KindHead {
 		m.history = append(m.history, c.Frame)
 	}
+}
+
+// Clone returns a log that holds the same and shares everything that does not change: ten thousand of them cost little more than one.
+func (m *Memory) Clone() *Memory {
+	c := &Memory{replica: newReplica(m.state), history: slices.Clip(m.history)}
+	for id, list := range m.entries {
+		c.entries[id] = slices.Clip(list)
+	}
+	c.quarantine = maps.Clone(m.quarantine)
+	c.again = c.replay
+	return c
+}
+
+// AppendOwn signs the next entry of an issuer's chain and applies it.
+func (m *Memory) AppendOwn(issuer *keys.SigningKey, now int64, ops ...Op) (Change, error) {
+	e, err := m.state.nextEntry(issuer, now, ops)
+	if err != nil {
+		return Change{}, err
+	}
+	return m.ApplyEntry(e, now)
 }
 
 // History returns everything applied, in order: what a new Store is filled with.

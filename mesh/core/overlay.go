@@ -172,6 +172,11 @@ func (c *Core) lostLink(p *peer, code session.Code) {
 	case !c.crowded() || p.working() != nil:
 	case code == session.CodeLimit:
 		p.shunned = c.now.Mono + shunFor
+		if p.enrolled && p.lastBeacon == never && p.presence == Stale {
+			// It was there a moment ago, and nobody here looks at it any more: that is no silence of its.
+			p.lookT.stop()
+			c.setPresence(p, Unseen, "no session kept with it")
+		}
 		c.fillSoon()
 	default:
 		p.chosen = p.enrolled
@@ -196,7 +201,7 @@ func (c *Core) tick() {
 		c.fill(2)
 	case all < degreeTarget, out < minOutbound && all < degreeMax:
 		c.fill(1)
-	case !c.shed(out) && c.rng.IntN(healOdds) == 0:
+	case !c.shed(out) && all < degreeMax && c.rng.IntN(healOdds) == 0:
 		if p := c.pick(func(p *peer) bool { return c.now.Mono-p.lastPresence() >= unseenFor }); p != nil {
 			c.choose(p)
 		}

@@ -1,0 +1,140 @@
+package sim
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+// long reports whether the scenarios that take minutes run too.
+func long() bool { return os.Getenv("MESHKEY_E2E") != "" }
+
+func world(t testing.TB, cfg Config) *World {
+	t.Helper()
+	w, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *World) want(t testing.TB) {
+	t.Helper()
+	for _, b := range w.broken {
+		t.Error(b)
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// Random faults on meshes of 2 to 50 nodes break no invariant. A run that does prints its seed and the shortest list of faults.
+func TestSeeds(t *testing.T) {
+	seeds := uint64(20)
+	if long() {
+		seeds = 200
+	}
+	began, steps := time.Now(), uint64(0)
+	for seed := range seeds {
+		s := Random(seed)
+		w, err := s.Run()
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps += w.Steps()
+		if len(w.Broken()) > 0 {
+			s = s.Shrink()
+			if w, err = s.Run(); err != nil {
+				t.Fatal(err)
+			}
+			t.Fatal(s.Report(w))
+		}
+	}
+	t.Logf("%d seeds, %d steps, %v", seeds, steps, time.Since(began))
+}
+
+// T-02: the same seed twice is the same trace, to the byte; another seed is another one.
+func TestT02Determinism(t *testing.T) {
+	run := func(seed uint64, wall time.Duration) [32]byte {
+		s := Random(seed)
+		s.Wall = wall
+		w, err := s.Run()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.Trace()
+	}
+	for seed := range uint64(3) {
+		a := run(seed, 0)
+		if a != run(seed, 0) {
+			t.Fatal("the same seed gave two traces")
+		}
+		if a == run(seed+100, 0) {
+			t.Fatal("two seeds gave one trace")
+		}
+		// I7: what the wall clocks say changes nothing.
+		if a != run(seed, 365*24*time.Hour) {
+			t.Fatal("another year is another trace")
+		}
+	}
+}
+
+// T-01: everybody who wants a session has one 2 s after a start of everybody at once.
+func TestT01Formation(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 5, 9, 50, 200} {
+		w := world(t, Config{Seed: uint64(n), Nodes: n})
+		w.Start(0)
+		w.RunFor(2 * time.Second)
+		if got := w.Connected(); got != n {
+			t.Fatalf("%d of %d nodes are connected after 2 s", got, n)
+		}
+		if n <= 9 {
+			for _, x := range w.nodes {
+				if x.Degree() != n-1 {
+					t.Fatalf("%d nodes: node %d has %d sessions", n, x.i, x.Degree())
+				}
+			}
+		}
+		w.want(t)
+	}
+}
+
+// size is the mesh of T-50: 1,000 nodes in four sites, in the plain run 200.
+func size() (nodes, segment int) {
+	if long() {
+		return 1000, 250
+	}
+	return 200, 50
+}
+
+// T-50: with lost records and stalling nodes a revocation reaches 99 % of 1,000 connected nodes in four sites within half a second, and
+// all of them within one.
+func TestT50RevocationAt1000(t *testing.T) {
+	nodes, segment := size()
+	w := world(t, Config{Seed: 1, Nodes: nodes, Segment: segment, Late: 0.001, Quiet: true})
+	began := time.Now()
+	w.Start(time.Second)
+	w.RunFor(60 * time.Second)
+	for i := range 10 {
+		w.nodes[nodes/10*i+7].Stall(w.between(200*time.Millisecond, time.Second))
+	}
+	s := w.RevokeAndWatch(w.nodes[0], w.nodes[nodes-1], 3*time.Second)
+	t.Logf("50 %% %v, 99 %% %v, 100 %% %v, missing %d; %d steps in %v", s.At(0.5), s.At(0.99), s.At(1), s.Missing, w.Steps(), time.Since(began))
+	if s.Missing > 0 || s.At(0.99) > 500*time.Millisecond || s.At(1) > time.Second {
+		t.Fatal("too slow")
+	}
+	w.want(t)
+}
+
+// With flooding broken, digests and vectors alone bring it to everybody within 20 s.
+func TestT50DigestOnly(t *testing.T) {
+	nodes, segment := size()
+	w := world(t, Config{Seed: 2, Nodes: nodes, Segment: segment, NoFlood: true, Quiet: true})
+	w.Start(time.Second)
+	w.RunFor(60 * time.Second)
+	s := w.RevokeAndWatch(w.nodes[0], w.nodes[nodes-1], 40*time.Second)
+	t.Logf("50 %% %v, 99 %% %v, 100 %% %v, missing %d", s.At(0.5), s.At(0.99), s.At(1), s.Missing)
+	if s.Missing > 0 || s.At(1) > 20*time.Second {
+		t.Fatal("too slow")
+	}
+}

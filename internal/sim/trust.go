@@ -1,0 +1,96 @@
+package sim
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"sort"
+
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+// epoch0 is the wall clock at which every simulation begins, in unix seconds.
+const epoch0 = 1_800_000_000
+
+const (
+	hour = 3600
+	day  = 24 * hour
+)
+
+// law is the mesh's trust: one root, issuers that can do everything, and members in the order of their ids.
+type law struct {
+	mesh    keys.MeshID
+	issuers []*keys.SigningKey
+	books   []*trust.Memory // what each issuer has signed, as it knows the mesh; the first is everybody's beginning
+	nodes   []keys.NodeID
+	certs   []*identity.SignedCertificate
+	serial  uint64
+}
+
+// keyOf makes the key of a name: the same one in every run.
+func keyOf(format string, args ...any) *keys.SigningKey {
+	seed := sha256.Sum256(fmt.Appendf(nil, format, args...))
+	k, err := keys.SigningKeyFromSeed(seed[:])
+	if err != nil {
+		panic(err) // a seed of the right length
+	}
+	return k
+}
+
+// found makes the law of a mesh of n members, enrolled for 30 days by the first issuer. Everybody may use everybody's service.
+func found(n, issuers int) (*law, error) {
+	root := keyOf("sim root")
+	l := &law{}
+	var list []trust.Issuer
+	for i := range issuers {
+		k := keyOf("sim issuer %d", i)
+		l.issuers = append(l.issuers, k)
+		list = append(list, trust.Issuer{
+			ID: k.Public(), Caps: trust.CapEnroll | trust.CapRevoke | trust.CapGrant, Tags: []string{"*"}, MaxTTL: 90 * day,
+			NotAfter: epoch0 + 365*day, Name: fmt.Sprintf("i%d", i),
+		})
+	}
+	genesis, mesh, err := trust.NewGenesis(trust.GenesisConfig{
+		Name: "sim", Issued: epoch0 - hour, Keys: []trust.RootKey{{Pub: root.Public(), Name: "root"}}, Issuers: list, GroupIssuer: l.issuers[0].Public(),
+	}, root)
+	if err != nil {
+		return nil, err
+	}
+	l.mesh = mesh
+	book, err := trust.NewMemory(genesis, nil)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]keys.NodeID, n)
+	for i := range n {
+		ids[i] = keyOf("sim node %d", i).NodeID()
+	}
+	sort.Slice(ids, func(i, j int) bool { return string(ids[i][:]) < string(ids[j][:]) })
+	l.nodes = ids
+	ops := []trust.Op{trust.OpGrant{GID: 1, Who: trust.AnyNode(), What: trust.What{Target: trust.AnyNode(), Service: service}}}
+	for i, id := range ids {
+		l.serial++
+		c, err := identity.IssueCertificate(identity.Certificate{
+			Mesh: mesh, Node: id, Serial: l.serial, Issuer: l.issuers[0].Public(), NotBefore: epoch0 - hour, NotAfter: epoch0 + 30*day,
+			Name: fmt.Sprintf("n%d", i), RenewUntil: epoch0 + 365*day,
+		}, l.issuers[0])
+		if err != nil {
+			return nil, err
+		}
+		l.certs = append(l.certs, c)
+		if ops = append(ops, trust.EnrollOp(c)); len(ops) == trust.MaxOps/2 || i == n-1 {
+			if _, err := book.AppendOwn(l.issuers[0], epoch0, ops...); err != nil {
+				return nil, err
+			}
+			ops = nil
+		}
+	}
+	for range issuers {
+		l.books = append(l.books, book.Clone())
+	}
+	return l, nil
+}
+
+// beginning is the log every node starts with.
+func (l *law) beginning() *trust.Memory { return l.books[0].Clone() }
