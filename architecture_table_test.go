@@ -54,6 +54,7 @@ var layers = map[string]layer{
 	"e2e":             {5, lower, "runs the real binary"},
 
 	"cmd/meshkey": {6, lower, "the one command"},
+	"bench":       {6, lower, "takes the figures that take long"},
 }
 
 // sideways are the imports within one level that are not a cycle waiting to happen, each with its reason.

@@ -288,8 +288,8 @@ var forbidden = map[string][]string{
 	"runtime/debug": {"SetGCPercent", "SetMemoryLimit"},
 }
 
-// exempt may use them: the command, and the test harness that is told by its environment where it runs.
-var exempt = []string{"cmd/meshkey", "internal/netns", "e2e"}
+// exempt may use them: the commands, and the test harness that is told by its environment where it runs.
+var exempt = []string{"cmd/meshkey", "bench", "internal/netns", "e2e"}
 
 func TestOnlyTheCommandTouchesTheProcess(t *testing.T) {
 	fset, all := tree(t)

@@ -25,9 +25,11 @@
 //	   mesh                 the embedding API: Node, Listen, Dial, Peers
 //	   control              the local API on a unix socket
 //	5  internal/daemon      puts everything together
+//	   internal/sim         whole meshes of cores in virtual time, from a seed
 //	   internal/demo        the main job once, for real, with the command itself
 //	   e2e                  the real binary in networks of namespaces
 //	6  cmd/meshkey          the one command
+//	   bench                the figures that take long
 //
 // Start with README.md to use it, SECURITY.md for what it protects and does not, docs/decisions.md for why it is as it is,
 // docs/dependencies.md for what it is built from, docs/measurements.md for its figures and how they were taken.

@@ -36,6 +36,9 @@ const (
 	InviteRemove    Code = "invite.remove"    // session: invite id
 	InviteSpend     Code = "invite.spend"     // actor: new node; session: invite id
 	InviteRefuse    Code = "invite.refuse"    // actor: address; reason: used, expired, unknown
+	RequestAdd      Code = "request.add"      // a machine waits for approval: actor: node; target: name wished; before: address; after: words
+	RequestApprove  Code = "request.approve"  // target: node; after: serial, name, words; session: invite id, or "file"
+	RequestDeny     Code = "request.deny"     // target: node; reason; session: invite id
 	GroupRotate     Code = "group.rotate"     // before, after: generations
 	RootAccept      Code = "root.accept"      // before, after: root versions and hashes
 	EntryApply      Code = "entry.apply"      // actor: issuer; target: seq; after: hash
@@ -57,7 +60,7 @@ func Codes() []Code {
 		DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, CertRenew,
 		SessionOpen, SessionClose, SessionRefuse, StreamOpen, StreamDeny, StreamClose, PeerPrune, InterfaceMute,
 		InterfaceUnmute, GrantAdd, GrantRemove, ServiceExpose, ServiceUnexpose, RouteEscalate, InviteCreate, InviteRemove,
-		InviteSpend, InviteRefuse, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, NameConflict,
+		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, NameConflict,
 		CloneSuspect, RekeyFail, PanicRecover, AuditOpen, AuditGap, AuditRecover,
 	}
 }
@@ -68,7 +71,7 @@ func (c Code) Registered() bool {
 	case DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, CertRenew,
 		SessionOpen, SessionClose, SessionRefuse, StreamOpen, StreamDeny, StreamClose, PeerPrune, InterfaceMute,
 		InterfaceUnmute, GrantAdd, GrantRemove, ServiceExpose, ServiceUnexpose, RouteEscalate, InviteCreate, InviteRemove,
-		InviteSpend, InviteRefuse, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, NameConflict,
+		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, NameConflict,
 		CloneSuspect, RekeyFail, PanicRecover, AuditOpen, AuditGap, AuditRecover:
 		return true
 	}

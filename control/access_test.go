@@ -37,6 +37,9 @@ func writes(c *control.Client, t *testing.T) map[string]error {
 	_, errs["invite"] = c.CreateInvite(t.Context(), &control.InviteRequest{Name: "gpu2"})
 	_, errs["invites"] = c.Invites(t.Context())
 	errs["invite rm"] = c.RemoveInvite(t.Context(), "0102030405060708")
+	_, errs["pending"] = c.Pending(t.Context())
+	_, errs["approve"] = c.Approve(t.Context(), &control.ApproveRequest{ID: controltest.RequestID})
+	_, errs["deny"] = c.Deny(t.Context(), &control.DenyRequest{ID: controltest.RequestID})
 	stop := errors.New("first event")
 	errs["connect"] = c.Connect(t.Context(), &control.ConnectRequest{Target: "gpu1/ollama"}, func(*control.ConnectEvent) error { return stop })
 	if errs["connect"] == stop {

@@ -50,11 +50,15 @@ type Policy interface {
 	RotateGroup(ctx context.Context, by Caller, r *RotateGroupRequest) (*RotateGroupResult, error)
 }
 
-// Inviter keeps the invites of this node's issuer.
+// Inviter keeps the invites of this node's issuer, and who waits for approval. An approval is durable before Approve returns; wrong
+// words are Unverified, an unknown id NotFound.
 type Inviter interface {
 	CreateInvite(ctx context.Context, by Caller, r *InviteRequest) (*InviteResult, error)
 	Invites(ctx context.Context) (*Invites, error)
 	RemoveInvite(ctx context.Context, by Caller, id string) error
+	Pending(ctx context.Context) (*Pendings, error)
+	Approve(ctx context.Context, by Caller, r *ApproveRequest) (*ApproveResult, error)
+	Deny(ctx context.Context, by Caller, r *DenyRequest) (*DenyResult, error)
 }
 
 // Auditor reads this node's audit log. Log returns at most q.Limit records (1 to MaxAuditPage).

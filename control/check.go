@@ -184,30 +184,6 @@ func (r *RevokeRequest) check() error {
 	return checkWait(r.WaitMS)
 }
 
-func (r *InviteRequest) check() error {
-	if err := checkName("node", r.Name); err != nil {
-		return err
-	}
-	if err := identity.CheckTags(identity.NormalTags(r.Tags)); err != nil {
-		return Errorf(Usage, "", "%w", err)
-	}
-	r.Tags = identity.NormalTags(r.Tags)
-	if r.TTLMS < 0 || r.TTLMS > maxInviteTTL.Milliseconds() || r.TTLMS > 0 && r.TTLMS < time.Second.Milliseconds() {
-		return Errorf(Usage, "", "an invite lives 1 second to %d days", maxInviteTTL/(24*time.Hour))
-	}
-	if r.Uses < 0 || r.Uses > maxUses {
-		return Errorf(Usage, "", "an invite has 1 to %d uses", maxUses)
-	}
-	return nil
-}
-
-func (r *InviteRemoveRequest) check() error {
-	if _, err := identity.ParseInviteID(r.ID); err != nil {
-		return Errorf(Usage, "meshkey invite ls", "%w", err)
-	}
-	return nil
-}
-
 func (*ShutdownRequest) check() error { return nil }
 
 func (r *ConnectRequest) check() error {

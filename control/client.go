@@ -246,6 +246,18 @@ func (c *Client) RemoveInvite(ctx context.Context, id string) error {
 	return err
 }
 
+func (c *Client) Pending(ctx context.Context) (*Pendings, error) {
+	return get[Pendings](ctx, c, pathPending, nil)
+}
+
+func (c *Client) Approve(ctx context.Context, r *ApproveRequest) (*ApproveResult, error) {
+	return post[ApproveResult](ctx, c, pathApprove, r)
+}
+
+func (c *Client) Deny(ctx context.Context, r *DenyRequest) (*DenyResult, error) {
+	return post[DenyResult](ctx, c, pathDeny, r)
+}
+
 func (c *Client) Shutdown(ctx context.Context) error {
 	_, err := post[Empty](ctx, c, pathShutdown, &ShutdownRequest{})
 	return err

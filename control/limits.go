@@ -31,6 +31,12 @@ const (
 	maxUses = 100
 	// maxInviteTTL bounds an invite's life: it is a bearer secret.
 	maxInviteTTL = 7 * 24 * time.Hour
+	// maxGuest bounds the membership of a guest: the longest certificate an issuer of ours may give.
+	maxGuest = 365 * 24 * time.Hour
+	// maxAllowed bounds the services allowed with an enrolment.
+	maxAllowed = 16
+	// maxRequestFile bounds a request file, whose longest form has 1.8 KB.
+	maxRequestFile = 2048
 	// maxQuery bounds one filter of a query.
 	maxQuery = 256
 

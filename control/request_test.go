@@ -174,7 +174,60 @@ func TestRequestsAreChecked(t *testing.T) {
 			_, err := c.CreateInvite(ctx, &control.InviteRequest{Name: "a", TTLMS: 1 << 40})
 			return err
 		},
-		"invite: uses":    func() error { _, err := c.CreateInvite(ctx, &control.InviteRequest{Name: "a", Uses: 101}); return err },
+		"invite: uses":  func() error { _, err := c.CreateInvite(ctx, &control.InviteRequest{Name: "a", Uses: 101}); return err },
+		"invite: guest": func() error { _, err := c.CreateInvite(ctx, &control.InviteRequest{Name: "a", GuestMS: 1}); return err },
+		"invite: two ends": func() error {
+			_, err := c.CreateInvite(ctx, &control.InviteRequest{Name: "a", GuestMS: 60000, RenewUntil: time.Now()})
+			return err
+		},
+		"invite: no end": func() error {
+			_, err := c.CreateInvite(ctx, &control.InviteRequest{Name: "a", RenewUntil: time.Unix(-5, 0)})
+			return err
+		},
+		"invite: service": func() error {
+			_, err := c.CreateInvite(ctx, &control.InviteRequest{Name: "a", Allow: []string{"no service"}})
+			return err
+		},
+		"invite: services": func() error {
+			_, err := c.CreateInvite(ctx, &control.InviteRequest{Name: "a", Allow: make([]string, 17)})
+			return err
+		},
+		"approve: nothing": func() error { _, err := c.Approve(ctx, &control.ApproveRequest{}); return err },
+		"approve: two": func() error {
+			_, err := c.Approve(ctx, &control.ApproveRequest{ID: controltest.RequestID, File: []byte{1}, Words: make([]string, 3)})
+			return err
+		},
+		"approve: id": func() error { _, err := c.Approve(ctx, &control.ApproveRequest{ID: "A1b2c3d4e5f60718"}); return err },
+		"approve: name": func() error {
+			_, err := c.Approve(ctx, &control.ApproveRequest{ID: controltest.RequestID, Name: "A B"})
+			return err
+		},
+		"approve: tag": func() error {
+			_, err := c.Approve(ctx, &control.ApproveRequest{ID: controltest.RequestID, Tags: []string{"A B"}})
+			return err
+		},
+		"approve: tags": func() error {
+			_, err := c.Approve(ctx, &control.ApproveRequest{ID: controltest.RequestID, Tags: []string{"a"}, NoTags: true})
+			return err
+		},
+		"approve: words": func() error {
+			_, err := c.Approve(ctx, &control.ApproveRequest{ID: controltest.RequestID, Words: []string{"a"}})
+			return err
+		},
+		"approve: service": func() error {
+			_, err := c.Approve(ctx, &control.ApproveRequest{ID: controltest.RequestID, Allow: []string{"/"}})
+			return err
+		},
+		"approve: no words": func() error { _, err := c.Approve(ctx, &control.ApproveRequest{File: []byte{1}}); return err },
+		"approve: file": func() error {
+			_, err := c.Approve(ctx, &control.ApproveRequest{File: make([]byte, 2049), Words: make([]string, 3)})
+			return err
+		},
+		"deny: id": func() error { _, err := c.Deny(ctx, &control.DenyRequest{ID: "x"}); return err },
+		"deny: reason": func() error {
+			_, err := c.Deny(ctx, &control.DenyRequest{ID: controltest.RequestID, Reason: "a\nb"})
+			return err
+		},
 		"invite rm":       func() error { return c.RemoveInvite(ctx, "zz") },
 		"connect: target": func() error { return c.Connect(ctx, &control.ConnectRequest{Target: "web"}, nil) },
 		"connect: listen": func() error { return c.Connect(ctx, &control.ConnectRequest{Target: "a/b", Listen: "0.0.0.0:80"}, nil) },

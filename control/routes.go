@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The routes. GET reads and may be opened to a group, but for the invites; POST changes and is the owner's.
+// The routes. GET reads and may be opened to a group, but for the invites and who waits; POST changes and is the owner's.
 const (
 	pathStatus       = "/v1/status"
 	pathPeers        = "/v1/peers"
@@ -29,6 +29,9 @@ const (
 	pathRotateGroup  = "/v1/rotate/group"
 	pathInvite       = "/v1/invite"
 	pathInviteRemove = "/v1/invite/remove"
+	pathPending      = "/v1/pending"
+	pathApprove      = "/v1/approve"
+	pathDeny         = "/v1/deny"
 	pathConnect      = "/v1/connect"
 	pathStream       = "/v1/stream"
 	pathShutdown     = "/v1/shutdown"
@@ -59,6 +62,9 @@ func (s *Server) routes() http.Handler {
 	get(pathInvites, write, answerTimeout, func(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
 		return answer(b.Invites.Invites(r.Context()))
 	})
+	get(pathPending, write, answerTimeout, func(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
+		return answer(b.Invites.Pending(r.Context()))
+	})
 	get(pathAuditLog, read, answerTimeout, s.auditLog)
 	get(pathAuditEntry, read, answerTimeout, s.auditEntry)
 	get(pathAuditVerify, read, verifyTimeout, s.auditVerify)
@@ -71,6 +77,8 @@ func (s *Server) routes() http.Handler {
 	post(pathRotateGroup, MaxWait+answerTimeout, change(b.Policy.RotateGroup))
 	post(pathInvite, answerTimeout, change(b.Invites.CreateInvite))
 	post(pathInviteRemove, answerTimeout, change(s.removeInvite))
+	post(pathApprove, answerTimeout, change(b.Invites.Approve))
+	post(pathDeny, answerTimeout, change(b.Invites.Deny))
 	post(pathConnect, 0, s.connect)
 	post(pathStream, 0, s.stream)
 	post(pathShutdown, answerTimeout, change(s.shutdown))

@@ -34,45 +34,6 @@ type Denial struct {
 	Command string `json:"command,omitempty"` // meshkey grant …, for somebody who may
 }
 
-// InviteRequest makes an invite. Zero TTL is one hour, zero Uses is one.
-type InviteRequest struct {
-	Name  string   `json:"name"`
-	Tags  []string `json:"tags,omitempty"`
-	TTLMS int64    `json:"ttl_ms,omitempty"`
-	Uses  int      `json:"uses,omitempty"`
-}
-
-// Invite is one invite as its issuer keeps it; the secret is not part of it.
-type Invite struct {
-	ID      string    `json:"id"`
-	Name    string    `json:"name"`
-	Tags    []string  `json:"tags,omitempty"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires"`
-	Uses    int       `json:"uses_left"`
-	State   string    `json:"state"` // open | used | expired
-	UsedBy  []NodeRef `json:"used_by,omitempty"`
-}
-
-// InviteResult is a new invite. Text is the secret line itself; it is in no other document.
-type InviteResult struct {
-	Envelope
-	Invite    Invite    `json:"invite"`
-	Text      string    `json:"text"`
-	Endpoints []string  `json:"endpoints"`
-	Warnings  []Warning `json:"warnings,omitempty"`
-}
-
-func (*InviteResult) SchemaName() string { return "meshkey.invite/1" }
-
-// Invites lists the invites of this issuer.
-type Invites struct {
-	Envelope
-	Invites []Invite `json:"invites"`
-}
-
-func (*Invites) SchemaName() string { return "meshkey.invites/1" }
-
 // AuditQuery selects records of this node's log in order of index. Zero From begins at the start; with Last the newest Limit
 // matching records are selected instead. Empty filters match all.
 type AuditQuery struct {

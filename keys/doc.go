@@ -37,9 +37,14 @@
 //	prev(seq 1)   of an issuer's chain      H("meshkey/1 chain" || mesh_id || issuer)
 //	words         of an enrolment           H("meshkey/1 words" || h_0)
 //	words         of a request file         H("meshkey/1 csr-words" || H(payload))
+//	nonce         of a request file         H("meshkey/1 csr-key" || HPKE public key(1216))
 //
 //	handshake prologue      "meshkey/1" || 0x00 || u8(suite) || mesh_id || responder node_id
 //	rekey prologue          "meshkey/1 rekey" || 0x00 || mesh_id || h_g || u64(g+1)
+//	info of an answer       "meshkey/1 response" || 0x00 || mesh_id || H(payload of the request)
+//
+// The last is the info of HPKE (RFC 9180, base mode) with MLKEM768-X25519, HKDF-SHA256 and ChaCha20-Poly1305, which seals the answer to
+// a request that travels as a file.
 //
 // role is 0 for streams opened by the dialer of the control session, 1 for its acceptor's; dir is 0 from the sender of S1, 1 to it. No info
 // is a prefix of another; the rekey's PSK is therefore not called "rekey psk". testdata/vectors.json has one value of each, computed by a
@@ -57,9 +62,9 @@
 //
 // A key file is a binary age file (age-encryption.org/v1) whose plaintext is the map
 //
-//	{1: version = 1, 2: kind "root" | "issuer" | "node" | "group", 3: mesh_id bstr32, 4: generation u64, 5: secret bstr32}
+//	{1: version = 1, 2: kind "root" | "issuer" | "node" | "group" | "request", 3: mesh_id bstr32, 4: generation u64, 5: secret bstr32}
 //
-// The secret is the Ed25519 seed (RFC 8032 §5.1.5), or S_generation. It is sealed to a passphrase (scrypt, 2¹⁸), to the age identity in a
+// The secret is the Ed25519 seed (RFC 8032 §5.1.5), S_generation, or the seed of an HPKE key. It is sealed to a passphrase (scrypt, 2¹⁸), to the age identity in a
 // file of this host, or to age recipients, X25519 or post-quantum. An identity file is the text file of age-keygen. A reader refuses other
 // versions and kinds, a zero mesh id, files open to other users, and scrypt work above 2²⁰. Files are written by internal/durable: mode
 // 0600, whole or not at all, never over another file.

@@ -85,7 +85,7 @@ func (b *keyBody) check() error {
 		return fmt.Errorf("%w: format version %d, this program reads %d", ErrKeyFile, b.Version, keyFileVersion)
 	}
 	switch b.Kind {
-	case KindRoot, KindIssuer, KindNode, KindGroup:
+	case KindRoot, KindIssuer, KindNode, KindGroup, KindRequest:
 	default:
 		return fmt.Errorf("%w: unknown kind of key", ErrKeyFile)
 	}

@@ -54,6 +54,8 @@ const (
 	infoNodeCheck  = "meshkey/1 node-check"
 	infoWords      = "meshkey/1 words"
 	infoCSRWords   = "meshkey/1 csr-words"
+	infoCSRKey     = "meshkey/1 csr-key"
+	infoResponse   = "meshkey/1 response"
 )
 
 // BeaconAD is the associated data of a sealed beacon; the same text derives the beacon key, which is safe because one is an
@@ -64,6 +66,6 @@ const BeaconAD = infoBeacon
 func Infos() []string {
 	return []string{
 		infoGate, infoBeacon, infoInvite, infoInviteKey, infoKEM, infoPSK2, infoExporter, infoRekey, infoRekeyPSK, infoStreamTag, infoStreamKey,
-		infoStreamNext, infoGroup, infoChain, infoNodeCheck, infoWords, infoCSRWords,
+		infoStreamNext, infoGroup, infoChain, infoNodeCheck, infoWords, infoCSRWords, infoCSRKey, infoResponse,
 	}
 }

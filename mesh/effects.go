@@ -202,6 +202,8 @@ func (n *Node) sessionState(e core.SessionState) {
 		return
 	}
 	n.greet = append(n.greet, l)
+	// A clock that an admitted peer agrees with may lift the floor below which time does not fall back.
+	n.store.PeerTime(time.Now().Unix(), l.peer.Time)
 	reason := ""
 	if e.Unsynced {
 		reason = "unsynced: no other node's view was seen since the start"

@@ -32,8 +32,8 @@ func (n *Node) invitePSK(id identity.InviteID) (keys.PSK, bool) {
 //	→ ROOT 1..n, VEC           the newcomer checks genesis and root against its invite
 //	← VEC, WANT                it asks for what it lacks of the log
 //	→ ENTRY…
-//	← ENROLL[csr]              once it has verified this node's membership
-//	→ ENTRY (its enrolment), GRANTED | REFUSED
+//	← ENROLL[csr] | PENDING    once it has verified this node's membership; PENDING asks what became of an earlier request
+//	→ ENTRY (its enrolment), GRANTED | REFUSED | PENDING
 func (n *Node) serveEnrolment(ctx context.Context, conn net.Conn, res *handshake.Result, src netip.AddrPort) {
 	ctl := session.NewControl(conn, res.Keys, res.Role)
 	defer ctl.Reset()
@@ -114,6 +114,8 @@ func (n *Node) enrolPeer(ctl *session.Control, res *handshake.Result, src netip.
 			}
 		case session.KindEnroll:
 			return n.grantEnrolment(ctl, b.(session.Object).Raw, res, src, send)
+		case session.KindPending:
+			return n.fetchEnrolment(ctl, res, src, send)
 		}
 	}
 }
@@ -127,36 +129,14 @@ func (n *Node) grantEnrolment(ctl *session.Control, raw []byte, res *handshake.R
 	if csr.Node != res.Peer.Node {
 		return session.CodeProtocol, errors.New("the request is for another node than the one proved in the handshake")
 	}
-	words := identity.Words(res.Keys.Hash)
-	// The record is durable before the node is a member: an enrolment that nobody can see afterwards does not happen.
-	g, err := n.cfg.Issuer.Spend(res.Invite, csr, func(cert *identity.SignedCertificate, again bool) error {
-		e := audit.Event{
-			Time: time.Now(), Code: audit.InviteSpend, Actor: csr.Node.Compact(), Target: cert.Name, Verdict: audit.Allowed,
-			Session: res.Invite.String(), After: fmt.Sprintf("serial %d, words %s %s %s", cert.Serial, words[0], words[1], words[2]),
-		}
-		if again {
-			e.Reason = "answered again"
-		}
-		if _, err := n.audit.Append(e); err != nil && n.cfg.Unrecorded != UnrecordedAllow {
-			return fmt.Errorf("not enrolled, because it could not be recorded: %w", err)
-		}
-		return nil
-	})
-	if err != nil {
+	g, err := n.cfg.Issuer.Spend(res.Invite, csr, n.recordEnrolment(res, res.Keys.Hash))
+	switch {
+	case errors.Is(err, enroll.ErrWaiting):
+		return n.askApproval(ctl, csr, res, src)
+	case err != nil:
 		return n.refuseEnrolment(ctl, res, src, err), err
 	}
-	n.log.Info("enrolled", "node", g.Certificate.Name, "id", csr.Node.Short(), "words", words, "from", src)
-	n.notify(Event{Kind: EventTrust, Node: csr.Node, Text: "enrolled " + g.Certificate.Name})
-	// The newcomer checks its own enrolment in the log before it believes the certificate.
-	if seq, _, ok := n.State().Position(n.cfg.Issuer.Key.Public()); ok {
-		if err := send(n.entriesFrom(seq)); err != nil {
-			return session.CodeNormal, err
-		}
-	}
-	secret := n.secrets.Newest()
-	return session.CodeNormal, ctl.SendBody(session.Granted{
-		Certificate: g.Certificate.Raw(), GroupGen: secret.Generation, GroupSecret: [32]byte(secret.Bytes()), Peers: n.peerRecords(),
-	})
+	return n.sendGrant(ctl, g, src, send)
 }
 
 // entriesFrom returns this issuer's newest entries, enough for a newcomer that was in step when it asked.
@@ -202,11 +182,12 @@ func refusalCode(err error) session.Code {
 		return session.CodeRevoked
 	case errors.Is(err, enroll.ErrExpired):
 		return session.CodeExpired
-	case errors.Is(err, enroll.ErrUsed), errors.Is(err, enroll.ErrRemoved), errors.Is(err, enroll.ErrUnknown):
+	case errors.Is(err, enroll.ErrUsed), errors.Is(err, enroll.ErrRemoved), errors.Is(err, enroll.ErrUnknown), errors.Is(err, enroll.ErrDenied),
+		errors.Is(err, enroll.ErrNoRequest):
 		return session.CodeNotAdmitted
 	case errors.Is(err, enroll.ErrNameTaken), errors.Is(err, enroll.ErrOtherName):
 		return session.CodeDuplicate
-	case errors.Is(err, enroll.ErrMayNot):
+	case errors.Is(err, enroll.ErrMayNot), errors.Is(err, enroll.ErrOtherTags), errors.Is(err, enroll.ErrTooMany):
 		return session.CodeLimit
 	}
 	return session.CodeDegraded

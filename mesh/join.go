@@ -21,7 +21,11 @@ var (
 	// ErrInviteExpired: the invite's own time is over.
 	ErrInviteExpired = errors.New("the invite has expired; ask for a new one with: meshkey invite NAME")
 	// ErrInviteRefused: the issuer does not know the invite any more.
-	ErrInviteRefused = errors.New("the invite was already used or taken back; ask for a new one with: meshkey invite NAME")
+	ErrInviteRefused = errors.New("the invite was already used, taken back, or denied to this machine; ask for a new one with: meshkey invite NAME")
+	// ErrWaiting: the issuer has noted the request, and a person there decides.
+	ErrWaiting = errors.New("waiting for approval")
+	// ErrRequestDenied: the person decided against it.
+	ErrRequestDenied = errors.New("the request was denied, or its invite was taken back")
 	// ErrInviteName: the name is taken, or this machine is a member under another one.
 	ErrInviteName = errors.New("the invite's name belongs to another member, or this machine to another name")
 	// ErrInviteRevoked: this machine's key was revoked.
@@ -45,6 +49,23 @@ type Offer struct {
 	Members  int
 }
 
+// errSilent: somebody took the connection and said nothing.
+var errSilent = errors.New("does not answer this invite (used up, taken back, expired, or not the issuer)")
+
+// WaitingError is ErrWaiting with what the newcomer keeps until it comes back.
+type WaitingError struct {
+	Channel keys.Hash // of the session the request was made in: the issuer shows its words
+	Offer   Offer
+}
+
+// Error says what to do.
+func (*WaitingError) Error() string {
+	return "the request waits for approval by an admin (meshkey pending, on the issuer); run the same command again for the answer"
+}
+
+// Is makes it an ErrWaiting.
+func (*WaitingError) Is(target error) bool { return target == ErrWaiting }
+
 // JoinConfig is what joining takes.
 type JoinConfig struct {
 	Key     *keys.SigningKey
@@ -53,6 +74,14 @@ type JoinConfig struct {
 	Dial    func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	Confirm func(Offer) bool // nil: whoever has the invite has confirmed
 	Now     func() time.Time
+
+	// Name and Tags are shown to who approves, where approval is required. Empty Name: the invite's.
+	Name string
+	Tags []string
+	// Again says that an earlier attempt may be waiting for approval, which outlives the invite's own time.
+	Again bool
+	// Waiting is the channel binding of a request that was noted: ask for its answer, and nothing anew.
+	Waiting *keys.Hash
 }
 
 // Membership is what a newcomer has when it is a member.
@@ -64,13 +93,15 @@ type Membership struct {
 	Frames      []trust.Frame // of the trust log, after genesis
 	Peers       [][]byte
 	Offer       Offer
+	Members     int // this one included
 }
 
 // Join enrols this machine with an invite. The mesh is authenticated first: the issuer must know the invite's secret and prove the
 // key the invite names, and the log must lead from the mesh id of the invite to that issuer's certificate. Only then is the request
 // sent.
 func Join(ctx context.Context, cfg JoinConfig) (*Membership, error) {
-	if cfg.Now().Unix() >= cfg.Invite.Expiry {
+	expired := cfg.Now().Unix() >= cfg.Invite.Expiry
+	if expired && !cfg.Again && cfg.Waiting == nil {
 		return nil, ErrInviteExpired
 	}
 	var last error
@@ -83,13 +114,18 @@ func Join(ctx context.Context, cfg JoinConfig) (*Membership, error) {
 		if err == nil {
 			return m, nil
 		}
-		last = err
 		if final {
 			return nil, err
+		}
+		if !errors.Is(last, errSilent) { // somebody is there: that says more than an address where nobody is
+			last = err
 		}
 	}
 	if last == nil {
 		last = errors.New("the invite names no address that can be used here")
+	}
+	if expired {
+		return nil, fmt.Errorf("%w (and nothing of it waits for approval where it was made: %w)", ErrInviteExpired, last)
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnreachable, last)
 }
@@ -135,7 +171,7 @@ func joinAt(ctx context.Context, cfg JoinConfig, at netip.AddrPort) (m *Membersh
 		Now: func() int64 { return cfg.Now().Unix() },
 	})
 	if err != nil {
-		return nil, false, fmt.Errorf("%s does not answer this invite (used up, taken back, expired, or not the issuer): %w", at, err)
+		return nil, false, fmt.Errorf("%s %w: %w", at, errSilent, err)
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
@@ -159,29 +195,43 @@ func (j *joiner) run(conn net.Conn) (*Membership, error) {
 	if err != nil {
 		return nil, err
 	}
-	if j.cfg.Confirm != nil {
-		if !j.cfg.Confirm(offer) {
-			return nil, ErrNotConfirmed
-		}
-		// A person took their time; the issuer waits as long.
-		if err := conn.SetReadDeadline(time.Now().Add(enrolTime)); err != nil {
+	if w := j.cfg.Waiting; w != nil {
+		offer.Words = identity.Words(*w)
+		if err := j.ctl.SendBody(session.Plain{K: session.KindPending}); err != nil {
 			return nil, err
 		}
-	}
-	csr, err := identity.SignCSR(identity.CSR{
-		Mesh: j.cfg.Invite.Mesh, Node: j.cfg.Key.NodeID(), Name: j.cfg.Invite.Name, Nonce: j.res.Keys.Hash,
-	}, j.cfg.Key)
-	if err != nil {
+	} else if err := j.request(conn, offer); err != nil {
 		return nil, err
 	}
-	if err := j.ctl.SendBody(session.Object{K: session.KindEnroll, Raw: csr.Raw()}); err != nil {
-		return nil, err
-	}
-	g, err := j.answer()
+	g, err := j.answer(offer)
 	if err != nil {
 		return nil, err
 	}
 	return j.accept(g, offer)
+}
+
+// request asks the person, then the issuer.
+func (j *joiner) request(conn net.Conn, offer Offer) error {
+	if j.cfg.Confirm != nil {
+		if !j.cfg.Confirm(offer) {
+			return ErrNotConfirmed
+		}
+		// A person took their time; the issuer waits as long.
+		if err := conn.SetReadDeadline(time.Now().Add(enrolTime)); err != nil {
+			return err
+		}
+	}
+	name := j.cfg.Name
+	if name == "" {
+		name = j.cfg.Invite.Name
+	}
+	csr, err := identity.SignCSR(identity.CSR{
+		Mesh: j.cfg.Invite.Mesh, Node: j.cfg.Key.NodeID(), Name: name, Tags: j.cfg.Tags, Nonce: j.res.Keys.Hash,
+	}, j.cfg.Key)
+	if err != nil {
+		return err
+	}
+	return j.ctl.SendBody(session.Object{K: session.KindEnroll, Raw: csr.Raw()})
 }
 
 // receive reads one control body.
@@ -235,7 +285,7 @@ func (j *joiner) learn() error {
 			return fmt.Errorf("learning the mesh's trust log: %w", err)
 		}
 		if r, ok := b.(session.Refused); ok {
-			return refusedBy(r.Code)
+			return j.refused(r.Code)
 		}
 		k := b.Kind()
 		switch k {
@@ -317,70 +367,5 @@ func (j *joiner) authenticate() (Offer, error) {
 	return Offer{
 		Mesh: st.Root().Name, MeshID: v.Mesh, Issuer: j.res.Peer.Certificate.Name, IssuerID: v.IssuerNode, Name: v.Name,
 		Words: identity.Words(j.res.Keys.Hash), Members: members,
-	}, nil
-}
-
-// answer waits for the issuer's yes or no.
-func (j *joiner) answer() (*session.Granted, error) {
-	for {
-		b, raw, err := j.receive()
-		if err != nil {
-			return nil, fmt.Errorf("waiting for the issuer's answer: %w; run the same command again, the invite is still yours", err)
-		}
-		switch b := b.(type) {
-		case session.Granted:
-			return &b, nil
-		case session.Refused:
-			return nil, refusedBy(b.Code)
-		}
-		switch k := b.Kind(); k {
-		case session.KindRoot, session.KindEntry, session.KindEvidence, session.KindHead, session.KindVec:
-			if err := j.trustFrame(k, raw); err != nil {
-				return nil, err
-			}
-		}
-	}
-}
-
-func refusedBy(code session.Code) error {
-	switch code {
-	case session.CodeExpired:
-		return ErrInviteExpired
-	case session.CodeNotAdmitted:
-		return ErrInviteRefused
-	case session.CodeDuplicate:
-		return ErrInviteName
-	case session.CodeRevoked:
-		return ErrInviteRevoked
-	case session.CodeLimit:
-		return ErrInviteIssuer
-	}
-	return fmt.Errorf("the issuer could not enrol this machine now (%s); run the same command again", code)
-}
-
-// accept believes the answer only as far as the log confirms it.
-func (j *joiner) accept(g *session.Granted, offer Offer) (*Membership, error) {
-	st := j.memory.Current()
-	cert, err := identity.ParseCertificate(g.Certificate, j.cfg.Invite.Mesh)
-	if err != nil {
-		return nil, fmt.Errorf("the issuer's answer: %w", err)
-	}
-	if cert.Node != j.cfg.Key.NodeID() || cert.Name != j.cfg.Invite.Name {
-		return nil, errors.New("the issuer's answer is a certificate for another machine or name")
-	}
-	if standing, why := st.Admit(cert, st.Root().Version, j.cfg.Now().Unix()); standing != trust.Full {
-		return nil, fmt.Errorf("the issuer's answer is not in the log (%s); run the same command again", why)
-	}
-	secret, err := keys.GroupSecretFromBytes(g.GroupGen, g.GroupSecret[:])
-	if err != nil {
-		return nil, err
-	}
-	if gen, commit := st.GroupCommit(); gen != secret.Generation || commit != secret.Commitment(j.cfg.Invite.Mesh) {
-		return nil, errors.New("the issuer's answer carries a group secret the log does not commit to")
-	}
-	genesis, _ := st.RootAt(1)
-	return &Membership{
-		MeshName: st.Root().Name, Certificate: cert, Secret: secret, Genesis: genesis.Raw(), Frames: j.memory.History(),
-		Peers: g.Peers, Offer: offer,
 	}, nil
 }

@@ -46,8 +46,15 @@ func (w *world) admin() *host {
 // invite makes an invite as the daemon does.
 func (h *host) invite(name string) *identity.Invite {
 	h.w.t.Helper()
+	return h.inviteWith(name, func(*enroll.Invite) {})
+}
+
+// inviteWith makes one of another sort.
+func (h *host) inviteWith(name string, change func(*enroll.Invite)) *identity.Invite {
+	h.w.t.Helper()
 	now := time.Now().Unix()
 	v := enroll.Invite{ID: identity.NewInviteID(), Name: name, Expiry: now + 600, Uses: 1, Life: 86400, RenewUntil: enroll.RenewForever}
+	change(&v)
 	ok(h.w.t, h.issuer.Book.Create(v, now))
 	st := h.store.Current()
 	inv := &identity.Invite{

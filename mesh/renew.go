@@ -31,7 +31,7 @@ type renewal struct {
 // keepRenewed asks for a new certificate if one is due.
 func (n *Node) keepRenewed(ctx context.Context, r *renewal, now time.Time) {
 	cert := n.cert.Load()
-	if n.trustNow() < enroll.Due(&cert.Certificate) || n.trustNow() > cert.RenewUntil {
+	if n.trustNow() < enroll.Due(&cert.Certificate) || n.trustNow() > cert.RenewUntil || cert.NotAfter >= cert.RenewUntil {
 		*r = renewal{}
 		return
 	}

@@ -154,3 +154,17 @@ func TestRenewRequestsAreChecked(t *testing.T) {
 		t.Fatal("not bounded")
 	}
 }
+
+// The clock of an admitted peer that agrees lifts the time floor: a clock that is set back afterwards revives nothing.
+func TestPeersLiftTheTimeFloor(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.member("a"), w.member("b")
+	a.run()
+	year := time.Now().Unix() - 365*86400
+	ok(t, a.store.ResetFloor(year)) // what the log's own entries have lifted does not count here
+	b.run()
+	full(a, b)
+	if got := a.store.Now(year); got < time.Now().Unix()-400 {
+		t.Fatalf("with its clock a year back a node believes %d", got)
+	}
+}

@@ -55,7 +55,7 @@
 //
 //	23 ENROLL  [23, request bstr]
 //	24 GRANTED [24, certificate bstr, group generation, group secret bstr32, [beacon envelope bstr]]
-//	25 PENDING [25]
+//	25 PENDING [25]       to the newcomer: a person decides; from it: what became of the request made before?
 //	26 REFUSED [26, code]
 //
 // A heartbeat is a map; fields that are zero are absent:

@@ -179,13 +179,10 @@ func (o OpGrant) check() error {
 	if err := o.Who.check(); err != nil {
 		return fmt.Errorf("grant: who: %w", err)
 	}
-	if err := o.What.Target.check(); err != nil {
+	if err := o.What.Check(); err != nil {
 		return fmt.Errorf("grant: what: %w", err)
 	}
-	if o.What.Verb > VerbEscalate {
-		return errors.New("grant: a verb this version does not know")
-	}
-	return checkService(o.What.Service)
+	return nil
 }
 
 func (o OpUngrant) check() error {

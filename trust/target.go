@@ -109,3 +109,14 @@ type What struct {
 	Verb    Verb
 	Service string
 }
+
+// Check reports whether a grant of it could be written.
+func (w What) Check() error {
+	if err := w.Target.check(); err != nil {
+		return err
+	}
+	if w.Verb > VerbEscalate {
+		return errors.New("a verb this version does not know")
+	}
+	return checkService(w.Service)
+}

@@ -2,60 +2,98 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/enroll"
+	"github.com/sovereignmesh/meshkey/keys"
 )
 
 type enrollOptions struct {
-	Invite       string // the text, or "-" for stdin
+	Invite       string // the text, "-" for stdin, "" for the environment
 	Yes          bool
+	Wait         string
+	Name         string
+	Tags         []string
+	Mesh         string
+	Request      string // file
+	Response     string // file
 	DaemonSecret string // file
 }
 
 func newEnroll(c *cli) *cobra.Command {
 	o := enrollOptions{}
 	cmd := &cobra.Command{
-		Use:   "enroll INVITE | -",
-		Short: "Join a mesh with an invite",
+		Use:   "enroll [INVITE | -]",
+		Short: "Join a mesh with an invite, or by two files",
 		Example: `  meshkey enroll mk1iabc…        the line meshkey invite has printed on an issuer
-  meshkey enroll - < invite.txt`,
+  meshkey enroll - < invite.txt
+  meshkey enroll --wait mk1iabc…               wait until an admin has approved it
+  meshkey enroll --mesh ID --request gpu3.mkq  without a network: carry the file to an issuer (meshkey approve gpu3.mkq) …
+  meshkey enroll --response gpu3.mkr           … and its answer back`,
 		Long: `Shows the mesh and three confirmation words, and asks. The issuer shows the same words: compare them if you did not carry the
-invite yourself. Nothing but this machine's public key is sent before. If the answer gets lost, run it again with the same invite.`,
-		Args: exactly("INVITE"),
+invite yourself. Nothing but this machine's public key is sent before. If the answer gets lost, run it again with the same invite.
+Without INVITE it is taken from MESHKEY_INVITE, from the systemd credential meshkey.invite, or asked for. An invite that needs an
+approval ends with exit code 9; run it again later, or give --wait. On a member it renews the membership.`,
+		Args: between(0, 1, "INVITE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.Invite = args[0]
+			if len(args) > 0 {
+				o.Invite = args[0]
+			}
 			return runEnroll(cmd.Context(), c, o)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.Yes, "yes", "y", false, "do not ask: whoever passed the invite is trusted")
+	f.StringVar(&o.Wait, "wait", "", "wait for an approval; --wait=10m: at most so `long`")
+	f.Lookup("wait").NoOptDefVal = waitAll
+	f.StringVar(&o.Name, "name", "", "the `name` to wish for, where an admin decides (default: the invite's, or this host's)")
+	f.StringSliceVar(&o.Tags, "tag", nil, "a `tag` to wish for, where an admin decides; may be repeated")
+	f.StringVar(&o.Mesh, "mesh", "", "with --request: the `id` of the mesh; an issuer shows it with meshkey status --json")
+	f.StringVar(&o.Request, "request", "", "write a request to this new `file`")
+	f.StringVar(&o.Response, "response", "", "take the answer to it from this `file`")
 	f.StringVar(&o.DaemonSecret, "daemon-passphrase-file", "", "seal this machine's own keys to the passphrase in `file`: the daemon then needs it at each start")
 	return cmd
 }
 
 func runEnroll(ctx context.Context, c *cli, o enrollOptions) error {
-	text := o.Invite
-	if text == "-" {
-		var err error
-		if text, err = c.invite(ctx); err != nil {
-			return err
-		}
+	p, err := c.paths()
+	if err != nil {
+		return err
+	}
+	switch {
+	case o.Request != "" && o.Response != "", (o.Request != "" || o.Response != "") && o.Invite != "", (o.Mesh != "") != (o.Request != ""):
+		return control.Errorf(control.Usage, "meshkey enroll --help", "give an invite, or --mesh and --request, or --response")
+	case o.Request != "":
+		return enrollRequestFile(ctx, c, o, p.State)
+	case o.Response != "":
+		return enrollResponseFile(ctx, c, o, p.State)
+	}
+	text, err := c.inviteText(ctx, o.Invite)
+	if err != nil {
+		return err
 	}
 	inv, err := identity.ParseInvite(text)
 	if err != nil {
 		// The text is a secret: it is not repeated.
 		return control.Errorf(control.Usage, "copy the whole line that begins with mk1i", "%w", err)
 	}
-	p, err := c.paths()
-	if err != nil {
+	r := enrollRequest{StateDir: p.State, Invite: inv, Name: o.Name, Tags: identity.NormalTags(o.Tags)}
+	if err := checkWishes(r.Name, r.Tags); err != nil {
 		return err
 	}
-	r := enrollRequest{StateDir: p.State, Invite: inv}
+	if o.Wait != "" {
+		if r.Wait, err = parseSpan(o.Wait); err != nil {
+			return err
+		}
+	}
 	if r.DaemonPassphrase, err = optionalSecret(o.DaemonSecret); err != nil {
 		return err
 	}
@@ -72,6 +110,10 @@ func runEnroll(ctx context.Context, c *cli, o enrollOptions) error {
 		askErr = err
 		return err == nil && (answer == "y" || answer == "yes" || answer == "Y")
 	}
+	r.Waiting = func(of offer) {
+		c.say("Waiting for approval.  words %s", clean(wordsText(of.Words[:])))
+		c.say("An admin compares them on %s with: meshkey pending", clean(node(of.Issuer)))
+	}
 	d, err := c.system.Enroll(ctx, r)
 	if askErr != nil {
 		return askErr
@@ -79,12 +121,86 @@ func runEnroll(ctx context.Context, c *cli, o enrollOptions) error {
 	if err != nil {
 		return err
 	}
-	d.StateDir = p.State
+	return c.enrolled(d, p.State)
+}
+
+func checkWishes(name string, tags []string) error {
+	if name != "" {
+		if err := checkName("machine", name); err != nil {
+			return err
+		}
+	}
+	if err := identity.CheckTags(tags); err != nil {
+		return control.Errorf(control.Usage, "", "%w", err)
+	}
+	return nil
+}
+
+// enrolled shows a membership.
+func (c *cli) enrolled(d *enrollDocument, state string) error {
+	d.StateDir = state
 	return c.print(d, func() {
-		c.say("This machine is %q in mesh %q now, with %s.", d.Node.Name, d.Mesh.Name, plural(uint64(max(d.Members-1, 0)), "other member"))
-		table(c.out, [][]string{{"node", d.Node.Name, d.NodeText}, {"mesh", d.Mesh.Name, d.Mesh.ID}, {"until", moment(d.NotAfter), "before that: a new invite of the same name"}})
+		how := "is"
+		if d.Renewed {
+			how = "stays"
+		}
+		c.say("This machine %s %q in mesh %q now, with %s.", how, d.Node.Name, d.Mesh.Name, plural(uint64(max(d.Members-1, 0)), "other member"))
+		table(c.out, [][]string{{"node", d.Node.Name, d.NodeText}, {"mesh", d.Mesh.Name, d.Mesh.ID}, {"until", moment(d.NotAfter), "the daemon renews it before that, if it is no guest's"}})
 		c.say("Start it: meshkey daemon        Then: meshkey status")
 	})
+}
+
+// enrollRequestFile writes a request to a file.
+func enrollRequestFile(ctx context.Context, c *cli, o enrollOptions, state string) error {
+	r := requestRequest{StateDir: state, Name: o.Name, Tags: identity.NormalTags(o.Tags)}
+	var err error
+	if r.Mesh, err = keys.ParseMeshID(o.Mesh); err != nil {
+		return control.Errorf(control.Usage, "", "%w", err)
+	}
+	if r.Host, err = c.machineName(""); err != nil && o.Name == "" {
+		return err
+	}
+	if err := checkWishes(r.Name, r.Tags); err != nil {
+		return err
+	}
+	if r.DaemonPassphrase, err = optionalSecret(o.DaemonSecret); err != nil {
+		return err
+	}
+	out, err := newFile(o.Request)
+	if err != nil {
+		return err
+	}
+	d, file, err := c.system.Request(ctx, r)
+	if err == nil {
+		err = out.write(file)
+	}
+	if err != nil {
+		out.drop()
+		return err
+	}
+	d.File, d.StateDir = o.Request, state
+	return c.print(d, func() {
+		table(c.out, [][]string{{"node", d.Node.Name, d.NodeText}, {"mesh", d.Mesh.ID}, {"words", wordsText(d.Words[:])}})
+		c.say("Carry %s to an issuer of the mesh and run there:  meshkey approve FILE --out ANSWER   It asks for the words.", clean(o.Request))
+		c.say("Then carry the answer back:  meshkey enroll --response ANSWER")
+	})
+}
+
+// enrollResponseFile takes the answer to a request.
+func enrollResponseFile(ctx context.Context, c *cli, o enrollOptions, state string) error {
+	r := responseRequest{StateDir: state}
+	var err error
+	if r.Response, err = readBounded(o.Response, enroll.MaxResponseFile); err != nil {
+		return err
+	}
+	if r.DaemonPassphrase, err = optionalSecret(o.DaemonSecret); err != nil {
+		return err
+	}
+	d, err := c.system.Response(ctx, r)
+	if err != nil {
+		return err
+	}
+	return c.enrolled(d, state)
 }
 
 func (c *cli) showOffer(of offer) {
@@ -98,8 +214,38 @@ func (c *cli) showOffer(of offer) {
 	c.say("words    %s", clean(fmt.Sprintf("%s · %s · %s", of.Words[0], of.Words[1], of.Words[2])))
 }
 
-// invite reads an invite from stdin: one line, or several where a terminal has broken it.
-func (c *cli) invite(ctx context.Context) (string, error) {
+// inviteCredential is the invite's name in systemd's $CREDENTIALS_DIRECTORY.
+const inviteCredential = "meshkey.invite"
+
+// inviteText finds the invite: on the command line, where every user of the machine may read it while it lasts, on stdin, in
+// MESHKEY_INVITE, in systemd's credential, or by asking.
+func (c *cli) inviteText(ctx context.Context, arg string) (string, error) {
+	switch {
+	case arg == "-":
+		return c.pastedInvite(ctx)
+	case arg != "":
+		return arg, nil
+	}
+	if text := c.getenv("MESHKEY_INVITE"); text != "" {
+		return text, nil
+	}
+	if dir := c.getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		b, err := readBounded(filepath.Join(dir, inviteCredential), maxLine)
+		if err == nil {
+			return string(b), nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	if !c.inTerm {
+		return "", control.Errorf(control.Usage, "give INVITE, - for stdin, MESHKEY_INVITE, or the systemd credential "+inviteCredential, "an invite is needed, and there is no terminal to ask on")
+	}
+	return c.pastedInvite(ctx)
+}
+
+// pastedInvite reads an invite from stdin: one line.
+func (c *cli) pastedInvite(ctx context.Context) (string, error) {
 	if c.inTerm {
 		c.say("Paste the invite and press Enter:")
 	}

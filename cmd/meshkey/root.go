@@ -20,7 +20,7 @@ type group struct {
 // verbs is the list of commands, in the order people need them.
 func verbs(c *cli) []group {
 	return []group{
-		{"Start", []*cobra.Command{newInit(c), newInvite(c), newEnroll(c), newDemo(c)}},
+		{"Start", []*cobra.Command{newInit(c), newInvite(c), newEnroll(c), newPending(c), newApprove(c), newDeny(c), newDemo(c)}},
 		{"Use", []*cobra.Command{newStatus(c), newPeers(c), newServices(c), newConnect(c)}},
 		{"Offer", []*cobra.Command{newExpose(c), newUnexpose(c)}},
 		{"Allow", []*cobra.Command{newGrant(c), newUngrant(c), newGrants(c)}},

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 
@@ -24,13 +27,17 @@ func TestMain(m *testing.M) {
 // testKey is where a script keeps its testing.TB.
 type testKey struct{}
 
-// TestScripts runs testdata/script/*.txtar: what a user types, and what meshkey answers. Two commands are ours: "exits N ARGS" runs
-// meshkey and wants that exit code, "daemon" starts a daemon of fixed answers on the socket of this script's state directory.
+// TestScripts runs testdata/script/*.txtar: what a user types, and what meshkey answers. These commands are ours: "exits N ARGS" runs
+// meshkey and wants that exit code; "daemon" starts a daemon of fixed answers on the socket of this script's state directory; "host NAME"
+// goes on as another machine, whose own daemon would be bound to loopback; "capture VAR FILE REGEXP" keeps what the first group matches;
+// "flip FILE N" changes a bit of byte N.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
-		Setup:               setupScript,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": runExits, "daemon": startDaemon},
+		Dir:   "testdata/script",
+		Setup: setupScript,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": runExits, "daemon": startDaemon, "host": asHost, "capture": capture, "flip": flip,
+		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
@@ -87,6 +94,45 @@ func runExits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// asHost goes on as the machine of that name: its state directory, and a configuration that opens nothing beyond loopback.
+func asHost(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: host NAME")
+	}
+	dir := filepath.Dir(ts.Getenv("MESHKEY_STATE"))
+	state, file := filepath.Join(dir, args[0]), filepath.Join(dir, args[0]+".toml")
+	text := fmt.Sprintf("[network]\nloopback_only = true\nlisten = [\"127.0.0.1:0\"]\nbeacon_port = %d\n", 20000+rand.IntN(10000))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		ts.Fatalf("%v", err)
+	}
+	ts.Setenv("MESHKEY_STATE", state)
+	ts.Setenv("MESHKEY_CONFIG", file)
+}
+
+// capture sets a variable to what a file says.
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: capture VAR FILE REGEXP")
+	}
+	m := regexp.MustCompile(args[2]).FindStringSubmatch(ts.ReadFile(args[1]))
+	if len(m) != 2 {
+		ts.Fatalf("nothing matches %q in %q", args[2], ts.ReadFile(args[1]))
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+// flip changes one bit of a file.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: flip FILE N")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	b := []byte(ts.ReadFile(args[0]))
+	b[n] ^= 1
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
+}
+
 // startDaemon starts a daemon of fixed answers; "denied", "broken", "torn", "unknown" and "warned" are its moods.
 func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 	if neg {
@@ -105,6 +151,8 @@ func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 			}}
 		case "torn":
 			fake.Torn = true
+		case "enrolled":
+			fake.Enrolled = true
 		case "unknown":
 			missing := control.Errorf(control.NotFound, "meshkey peers", "no peer is named gpu7")
 			fake.Fail = map[string]error{"Resolve": missing, "Open": missing, "Revoke": missing, "Ungrant": control.Errorf(control.NotFound, "meshkey grants", "there is no grant g-99")}

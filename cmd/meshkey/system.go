@@ -8,16 +8,19 @@ import (
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/config"
+	"github.com/sovereignmesh/meshkey/keys"
 )
 
 // system is what the verbs need that is not behind the control socket. wire.go connects it to internal/daemon. Errors are
 // *control.Error where another exit code than 1 is right: Unverified for what does not verify, InUse for a state directory in use,
 // NotFound for a state directory without a membership, Waiting for an enrolment that waits for approval.
 type system struct {
-	Init   func(ctx context.Context, o initRequest) (*initDocument, error)
-	Enroll func(ctx context.Context, o enrollRequest) (*enrollDocument, error)
-	Run    func(ctx context.Context, o runRequest) error
-	Verify func(ctx context.Context, stateDir string) (*control.AuditReport, error)
+	Init     func(ctx context.Context, o initRequest) (*initDocument, error)
+	Enroll   func(ctx context.Context, o enrollRequest) (*enrollDocument, error)
+	Request  func(ctx context.Context, o requestRequest) (*requestDocument, []byte, error)
+	Response func(ctx context.Context, o responseRequest) (*enrollDocument, error)
+	Run      func(ctx context.Context, o runRequest) error
+	Verify   func(ctx context.Context, stateDir string) (*control.AuditReport, error)
 }
 
 // initRequest founds a mesh.
@@ -52,11 +55,45 @@ type offer struct {
 	Words  [3]string
 }
 
-// enrollRequest joins a mesh. Confirm is asked once, before anything of this machine but its key is sent.
+// enrollRequest joins a mesh. Confirm is asked once, before anything of this machine but its key is sent; Waiting is told once, when an
+// approval is waited for.
 type enrollRequest struct {
 	StateDir         string
 	Invite           *identity.Invite
 	Confirm          func(offer) bool
+	Waiting          func(offer)
+	Wait             time.Duration
+	Name             string // a wish
+	Tags             []string
+	DaemonPassphrase []byte
+}
+
+// requestRequest makes a request in a file. Host is the name to wish for where there is neither a Name nor a membership.
+type requestRequest struct {
+	StateDir         string
+	Mesh             keys.MeshID
+	Name, Host       string
+	Tags             []string
+	DaemonPassphrase []byte
+}
+
+// requestDocument is a request that was written.
+type requestDocument struct {
+	control.Envelope
+	Mesh     control.MeshInfo `json:"mesh"`
+	Node     control.NodeRef  `json:"node"`
+	NodeText string           `json:"node_short"`
+	Words    [3]string        `json:"words"`
+	File     string           `json:"file"`
+	StateDir string           `json:"state_dir"`
+}
+
+func (*requestDocument) SchemaName() string { return "meshkey.request/1" }
+
+// responseRequest takes the answer to a request.
+type responseRequest struct {
+	StateDir         string
+	Response         []byte
 	DaemonPassphrase []byte
 }
 
@@ -72,6 +109,7 @@ type enrollDocument struct {
 	Members  int              `json:"members"`
 	NotAfter time.Time        `json:"not_after"`
 	StateDir string           `json:"state_dir"`
+	Renewed  bool             `json:"renewed,omitempty"` // it was a member before
 }
 
 func (*enrollDocument) SchemaName() string { return "meshkey.enroll/1" }

@@ -10,13 +10,14 @@ import (
 	"github.com/sovereignmesh/meshkey/internal/config"
 	"github.com/sovereignmesh/meshkey/internal/daemon"
 	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/enroll"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh"
 )
 
 // wired connects the verbs to the daemon's packages.
 func wired() system {
-	return system{Init: wireInit, Enroll: wireEnroll, Run: wireRun, Verify: wireVerify}
+	return system{Init: wireInit, Enroll: wireEnroll, Request: wireRequest, Response: wireResponse, Run: wireRun, Verify: wireVerify}
 }
 
 func wireInit(ctx context.Context, o initRequest) (*initDocument, error) {
@@ -34,23 +35,52 @@ func wireInit(ctx context.Context, o initRequest) (*initDocument, error) {
 }
 
 func wireEnroll(ctx context.Context, o enrollRequest) (*enrollDocument, error) {
+	show := func(of mesh.Offer) offer {
+		return offer{
+			Mesh: control.MeshInfo{Name: of.Mesh, ID: of.MeshID.String()}, Issuer: control.NodeRef{Name: of.Issuer, ID: of.IssuerID.Compact()},
+			Name: of.Name, Words: of.Words,
+		}
+	}
 	r, err := daemon.Enroll(ctx, daemon.EnrollOptions{
-		StateDir: o.StateDir, Invite: o.Invite, DaemonPassphrase: string(o.DaemonPassphrase),
-		Confirm: func(of mesh.Offer) bool {
-			return o.Confirm == nil || o.Confirm(offer{
-				Mesh: control.MeshInfo{Name: of.Mesh, ID: of.MeshID.String()}, Issuer: control.NodeRef{Name: of.Issuer, ID: of.IssuerID.Compact()},
-				Name: of.Name, Words: of.Words,
-			})
+		StateDir: o.StateDir, Invite: o.Invite, DaemonPassphrase: string(o.DaemonPassphrase), Name: o.Name, Tags: o.Tags, Wait: o.Wait,
+		Confirm: func(of mesh.Offer) bool { return o.Confirm == nil || o.Confirm(show(of)) },
+		Waiting: func(of mesh.Offer) {
+			if o.Waiting != nil {
+				o.Waiting(show(of))
+			}
 		},
 	})
 	if err != nil {
 		return nil, enrollError(err)
 	}
+	return enrollDoc(r), nil
+}
+
+func enrollDoc(r *daemon.EnrollResult) *enrollDocument {
 	return &enrollDocument{
 		Mesh: control.MeshInfo{Name: r.MeshName, ID: r.Mesh.String()}, Node: control.NodeRef{Name: r.Name, ID: r.Node.Compact()},
-		NodeText: r.Node.Short(), Tags: r.Tags, Issuer: r.Issuer, Words: r.Words, Members: r.Members + 1, NotAfter: r.NotAfter.UTC(),
-		StateDir: o.StateDir,
-	}, nil
+		NodeText: r.Node.Short(), Tags: r.Tags, Issuer: r.Issuer, Words: r.Words, Members: r.Members, NotAfter: r.NotAfter.UTC(), Renewed: r.Renewed,
+	}
+}
+
+func wireRequest(ctx context.Context, o requestRequest) (*requestDocument, []byte, error) {
+	r, err := daemon.MakeRequest(ctx, daemon.RequestOptions{
+		StateDir: o.StateDir, Mesh: o.Mesh, Name: o.Name, Host: o.Host, Tags: o.Tags, DaemonPassphrase: string(o.DaemonPassphrase),
+	})
+	if err != nil {
+		return nil, nil, enrollError(err)
+	}
+	return &requestDocument{
+		Mesh: control.MeshInfo{ID: o.Mesh.String()}, Node: control.NodeRef{Name: r.Name, ID: r.Node.Compact()}, NodeText: r.Node.Short(), Words: r.Words,
+	}, r.File, nil
+}
+
+func wireResponse(ctx context.Context, o responseRequest) (*enrollDocument, error) {
+	r, err := daemon.TakeResponse(ctx, daemon.ResponseOptions{StateDir: o.StateDir, Response: o.Response, DaemonPassphrase: string(o.DaemonPassphrase)})
+	if err != nil {
+		return nil, enrollError(err)
+	}
+	return enrollDoc(r), nil
 }
 
 func wireRun(ctx context.Context, o runRequest) error {
@@ -106,6 +136,14 @@ func stateError(err error) error {
 // enrollError gives an enrolment that failed its exit code.
 func enrollError(err error) error {
 	switch {
+	case errors.Is(err, mesh.ErrWaiting):
+		return control.Errorf(control.Waiting, "run the same command again, or with --wait", "%w", err)
+	case errors.Is(err, mesh.ErrRequestDenied):
+		return control.Errorf(control.Denied, "ask the admin of the issuer", "%w", err)
+	case errors.Is(err, daemon.ErrNoRequest):
+		return control.Errorf(control.NotFound, "", "%w", err)
+	case errors.Is(err, enroll.ErrFile), errors.Is(err, enroll.ErrNoFile):
+		return fileError(err)
 	case errors.Is(err, mesh.ErrWrongMesh):
 		return control.Errorf(control.Unverified, "get a new invite from somebody you trust", "%w", err)
 	case errors.Is(err, mesh.ErrInviteExpired), errors.Is(err, mesh.ErrInviteRefused), errors.Is(err, mesh.ErrInviteName),

@@ -1,4 +1,3 @@
-// Package controltest is a daemon made of fixed answers, for tests of the local API and its clients.
 package controltest
 
 import (
@@ -26,6 +25,8 @@ type Fake struct {
 	Broken *control.AuditReport
 	// Port is the port Resolve tells.
 	Port uint16
+	// Enrolled makes the one invite a used one.
+	Enrolled bool
 	// NotReady keeps Ready waiting.
 	NotReady bool
 	// Warnings are those of Status.
@@ -85,7 +86,7 @@ func (f *Fake) Status(context.Context) (*control.Status, error) {
 	}
 	age := int64(12000)
 	s := &control.Status{
-		Node: GPU1, Mesh: control.MeshInfo{Name: "homelab", ID: "9f86d081884c7d65"}, Version: "0.1.0", State: "up",
+		Node: GPU1, Mesh: control.MeshInfo{Name: "homelab", ID: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}, Version: "0.1.0", State: "up",
 		Started: Began, UptimeMS: (76 * time.Hour).Milliseconds(), Listen: []string{"192.168.1.20:7477"},
 		Trust: control.TrustInfo{RootVersion: 1, Members: 3, Grants: 3, AgeMS: &age},
 		Peers: f.peers(), Offering: offering(), Reachable: reachable(),
@@ -217,23 +218,7 @@ func (f *Fake) Open(_ context.Context, by control.Caller, target string) (forwar
 	return newEcho(f.Torn)
 }
 
-// inviter and auditor have method names of their own.
-type inviter struct{ f *Fake }
-
-func (i inviter) CreateInvite(_ context.Context, by control.Caller, r *control.InviteRequest) (*control.InviteResult, error) {
-	inv := control.Invite{ID: "0102030405060708", Name: r.Name, Tags: r.Tags, Created: Began, Expires: Began.Add(time.Hour), Uses: 1, State: "open"}
-	return &control.InviteResult{Invite: inv, Text: "mk1ifaketext", Endpoints: []string{"192.168.1.20:7477"}}, i.f.call("CreateInvite", by, *r)
-}
-
-func (i inviter) Invites(context.Context) (*control.Invites, error) {
-	inv := control.Invite{ID: "0102030405060708", Name: "gpu2", Created: Began, Expires: Began.Add(time.Hour), Uses: 1, State: "open"}
-	return &control.Invites{Invites: []control.Invite{inv}}, i.f.call("Invites", control.Caller{}, "")
-}
-
-func (i inviter) RemoveInvite(_ context.Context, by control.Caller, id string) error {
-	return i.f.call("RemoveInvite", by, id)
-}
-
+// auditor has method names of its own.
 type auditor struct{ f *Fake }
 
 // auditSize is how long the fake's log is: more than one page.

@@ -12,6 +12,10 @@
 //	root.age        where init founded the mesh: the root key, sealed to a passphrase; no daemon reads it
 //	group-N.age     the group secret of generation N
 //	member          CBOR {1: version, 2: mesh id, 3: certificate, 4: [beacon envelope]}; written last
+//	waiting         on a newcomer: CBOR {1: version, 2: mesh id, 3: invite id, 4: channel binding}: its request waits for approval
+//	request         on a newcomer: CBOR {1: version, 2: mesh id, 3: request envelope, 4: id of the
+//	                certificate it had, or zeros}: a request went out in a file
+//	request.age     the HPKE key the answer to that is sealed to
 //	epoch           CBOR {1: version, 2: the beacon epoch of the last start}
 //	pins            which node each used name meant at its first use
 //	invites.*       on issuers: the invite book
@@ -23,6 +27,12 @@
 //
 // init and enroll write keys, trust log and audit log first and the member file last. If they crash before it, the directory
 // counts as in no mesh: the next init or enroll moves the leftovers aside into a directory named leftover-N, because a key file is
-// never overwritten and never deleted, and begins anew. A group secret is on disk before its commitment
+// never overwritten and never deleted, and begins anew. The one exception is request.age, which is removed when the answer has been taken:
+// after the member file, by the daemon's next start at the latest. Removing a file does not wipe the disk below it.
+//
+// enroll in the directory of a member renews it, in the same order: a new generation of the group secret, the entries of the trust log
+// it lacks, the audit record, and last the member file, replaced as a whole.
+//
+// A group secret is on disk before its commitment
 // is in the log, and not in use before that. An issuer's entry is on disk before anybody sees it.
 package daemon

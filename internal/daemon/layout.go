@@ -25,6 +25,9 @@ const (
 	fileRoot     = "root.age"
 	fileEpoch    = "epoch"
 	fileInvites  = "invites"
+	fileWaiting  = "waiting"
+	fileRequest  = "request"
+	fileReqKey   = "request.age"
 	dirTrust     = "trust"
 	dirAudit     = "audit"
 	groupPrefix  = "group-"
@@ -200,7 +203,7 @@ func (d *stateDir) fresh(keep ...string) error {
 // ours names what init and enroll write before the member file.
 func ours(name string) bool {
 	switch name {
-	case fileIdentity, fileNode, fileIssuer, fileRoot, fileEpoch, dirTrust, dirAudit:
+	case fileIdentity, fileNode, fileIssuer, fileRoot, fileEpoch, fileWaiting, fileRequest, fileReqKey, dirTrust, dirAudit:
 		return true
 	}
 	return strings.HasPrefix(name, groupPrefix) && strings.HasSuffix(name, ".age") || strings.HasPrefix(name, fileInvites+".")

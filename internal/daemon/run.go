@@ -119,6 +119,9 @@ func (d *Daemon) open() error {
 		return err
 	}
 	d.cert, d.meshID = cert, m.Mesh
+	if err := d.dir.dropAnswered(cert); err != nil {
+		return err
+	}
 	unlock := d.dir.unlock(d.opts.Passphrase)
 	d.unlock = unlock
 	k, err := keys.ReadKeyFile(d.dir.fs, fileNode, keys.KindNode, m.Mesh, unlock)
@@ -178,7 +181,7 @@ func (d *Daemon) openIssuer(id keys.MeshID, unlock keys.Unlock) error {
 		d.log.Warn("the invite book ended in an unfinished record, which was set aside", "copy", rec.Torn.Copy)
 	}
 	d.enroll = &enroll.Issuer{
-		Key: d.issuer, Mesh: id, Book: d.book, State: d.store.Current, Now: d.trustNow,
+		Key: d.issuer, Mesh: id, Book: d.book, State: d.store.Current, Now: d.trustNow, Numbers: &d.issuing,
 		Append: func(ops ...trust.Op) error {
 			_, err := d.append(ops...)
 			return err

@@ -231,7 +231,14 @@ func TestEnrollInterrupted(t *testing.T) {
 			t.Fatal("another node or certificate")
 		}
 	}
-	if _, err := daemon.Enroll(t.Context(), daemon.EnrollOptions{StateDir: dir, Invite: parsed}); !errors.Is(err, daemon.ErrMember) {
+	// A member that does it again has the same certificate, not a second one; and another mesh never takes its place.
+	again, err := daemon.Enroll(t.Context(), daemon.EnrollOptions{StateDir: dir, Invite: parsed})
+	if err != nil || again.NotAfter != first.NotAfter || !again.Renewed {
+		t.Fatal(again, err)
+	}
+	foreign := *parsed
+	foreign.Mesh[0] ^= 1
+	if _, err := daemon.Enroll(t.Context(), daemon.EnrollOptions{StateDir: dir, Invite: &foreign}); !errors.Is(err, daemon.ErrMember) {
 		t.Fatal(err)
 	}
 	if _, err := daemon.Enroll(t.Context(), daemon.EnrollOptions{StateDir: filepath.Join(t.TempDir(), "x"), Invite: parsed}); err == nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/trust"
 )
 
 // Errors a caller branches on.
@@ -30,6 +31,9 @@ const (
 	kindCreated = 1
 	kindSpent   = 2
 	kindRemoved = 3
+	kindAsked   = 4
+	kindDenied  = 5
+	kindFile    = 6
 )
 
 type record struct {
@@ -46,13 +50,21 @@ type record struct {
 	Node       []byte            `cbor:"11,keyasint,omitempty"`
 	Serial     uint64            `cbor:"12,keyasint,omitempty"`
 	Cert       []byte            `cbor:"13,keyasint,omitempty"`
+	Allow      []trust.What      `cbor:"14,keyasint,omitempty"`
+	Approval   bool              `cbor:"15,keyasint,omitempty"`
+	Request    []byte            `cbor:"16,keyasint,omitempty"`
+	Channel    []byte            `cbor:"17,keyasint,omitempty"`
+	Address    string            `cbor:"18,keyasint,omitempty"`
 }
 
-// Spend is one use of an invite.
+// Spend is one use of an invite, or one approved request file.
 type Spend struct {
 	Node        keys.NodeID
+	Name        string // "" in records of the first release, whose invites had one name
 	Serial      uint64
-	Certificate []byte // the envelope, given again to the same node
+	Certificate []byte       // the envelope, given again to the same node
+	Allow       []trust.What // granted in the same entry
+	Channel     keys.Hash    // what the confirmation words are of; zero in records of the first release
 	Time        int64
 }
 
@@ -63,12 +75,26 @@ type Invite struct {
 	Tags       []string
 	Created    int64
 	Expiry     int64
-	Uses       uint32 // how many nodes may spend it; this version makes invites of one use
+	Uses       uint32 // how many nodes may spend it; with more than one they are named NAME-1, NAME-2, …
 	Life       int64  // of the certificate, in seconds
 	RenewUntil int64
 	UID        uint32
+	Allow      []trust.What // what a newcomer may use, granted in the entry that enrols it
+	Approval   bool         // a person decides about each request
 	Spends     []Spend
 	Removed    int64 // 0: not removed
+
+	requests map[keys.NodeID]*Request
+}
+
+// spendOf returns the use by a node.
+func (v *Invite) spendOf(node keys.NodeID) *Spend {
+	for i := range v.Spends {
+		if v.Spends[i].Node == node {
+			return &v.Spends[i]
+		}
+	}
+	return nil
 }
 
 // Status is one word for a person.
@@ -89,12 +115,18 @@ type Book struct {
 	mu      sync.Mutex
 	log     *durable.Log
 	invites map[identity.InviteID]*Invite
-	serial  uint64 // highest serial ever written
+	asked   map[RequestID]*Request
+	files   map[keys.Hash]*Spend // approved request files, by the request's id
+	serial  uint64               // highest serial ever written
+}
+
+func newBook() *Book {
+	return &Book{invites: map[identity.InviteID]*Invite{}, asked: map[RequestID]*Request{}, files: map[keys.Hash]*Spend{}}
 }
 
 // OpenBook replays the book. It fails on a damaged book rather than forget a spend.
 func OpenBook(fsys durable.FS, name string) (*Book, *durable.Recovery, error) {
-	b := &Book{invites: map[identity.InviteID]*Invite{}}
+	b := newBook()
 	log, rec, err := durable.OpenLog(fsys, name, maxFrame, func(i uint64, payload []byte) error {
 		var r record
 		if err := wire.Unmarshal(payload, &r); err != nil {
@@ -114,6 +146,9 @@ func (b *Book) Close() error { return b.log.Close() }
 
 func (b *Book) applyLocked(r *record) error {
 	v := b.invites[r.ID]
+	if r.Kind != kindCreated && r.Kind != kindFile && v == nil {
+		return fmt.Errorf("record of kind %d for an unknown invite %s", r.Kind, r.ID)
+	}
 	switch r.Kind {
 	case kindCreated:
 		if v != nil {
@@ -121,23 +156,52 @@ func (b *Book) applyLocked(r *record) error {
 		}
 		b.invites[r.ID] = &Invite{
 			ID: r.ID, Name: r.Name, Tags: r.Tags, Created: r.Time, Expiry: r.Expiry, Uses: r.Uses, Life: r.Life,
-			RenewUntil: r.RenewUntil, UID: r.UID,
+			RenewUntil: r.RenewUntil, UID: r.UID, Allow: r.Allow, Approval: r.Approval, requests: map[keys.NodeID]*Request{},
 		}
-	case kindSpent:
-		if v == nil || len(r.Node) != 32 {
-			return fmt.Errorf("spend of an unknown invite %s", r.ID)
+	case kindSpent, kindFile:
+		s, err := spendOf(r)
+		if err != nil {
+			return err
 		}
-		v.Spends = append(v.Spends, Spend{Node: keys.NodeID(r.Node), Serial: r.Serial, Certificate: r.Cert, Time: r.Time})
+		if r.Kind == kindFile {
+			if s.Channel.IsZero() || b.files[s.Channel] != nil {
+				return errors.New("a request file approved twice, or without its id")
+			}
+			b.files[s.Channel] = s
+		} else {
+			v.Spends = append(v.Spends, *s)
+		}
 		b.serial = max(b.serial, r.Serial)
 	case kindRemoved:
-		if v == nil {
-			return fmt.Errorf("removal of an unknown invite %s", r.ID)
-		}
 		v.Removed = r.Time
+	case kindAsked:
+		return b.applyAskedLocked(v, r)
+	case kindDenied:
+		q := v.requests[keys.NodeID(padded(r.Node))]
+		if q == nil {
+			return fmt.Errorf("denial of a request nobody made, invite %s", r.ID)
+		}
+		q.Denied = r.Time
 	default:
 		return fmt.Errorf("unknown record kind %d: written by a newer release", r.Kind)
 	}
 	return nil
+}
+
+func spendOf(r *record) (*Spend, error) {
+	if len(r.Node) != 32 || len(r.Channel) != 0 && len(r.Channel) != 32 {
+		return nil, fmt.Errorf("spend of invite %s without a node", r.ID)
+	}
+	return &Spend{
+		Node: keys.NodeID(r.Node), Name: r.Name, Serial: r.Serial, Certificate: r.Cert, Allow: r.Allow,
+		Channel: keys.Hash(padded(r.Channel)), Time: r.Time,
+	}, nil
+}
+
+// padded is b as 32 bytes: an absent field is zero.
+func padded(b []byte) (out [32]byte) {
+	copy(out[:], b)
+	return out
 }
 
 // writeLocked makes r durable, then applies it: what memory holds is always on disk.
@@ -161,6 +225,11 @@ func (b *Book) writeLocked(r *record) error {
 // unloggedLocked returns the spends with a serial above the chain's highest, in order: their entries were never appended.
 func (b *Book) unloggedLocked(maxSerial uint64) []*Spend {
 	var out []*Spend
+	for _, s := range b.files {
+		if s.Serial > maxSerial {
+			out = append(out, s)
+		}
+	}
 	for _, v := range b.invites {
 		for i := range v.Spends {
 			if v.Spends[i].Serial > maxSerial {
@@ -183,8 +252,14 @@ func (b *Book) Create(v Invite, now int64) error {
 	if v.Expiry <= now || v.Expiry-now > MaxInviteLife {
 		return fmt.Errorf("an invite lives between 1 second and %d days", MaxInviteLife/86400)
 	}
-	if v.Uses != 1 || v.Life <= 0 {
-		return errors.New("an invite has exactly one use and a positive certificate life")
+	if v.Uses < 1 || v.Uses > MaxUses || v.Life <= 0 {
+		return fmt.Errorf("an invite has 1 to %d uses and a positive certificate life", MaxUses)
+	}
+	if v.Uses > 1 && len(v.Name) > identity.MaxName-numberRoom {
+		return fmt.Errorf("the name of several machines has at most %d characters: a number follows it", identity.MaxName-numberRoom)
+	}
+	if err := checkAllow(v.Allow); err != nil {
+		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -196,8 +271,20 @@ func (b *Book) Create(v Invite, now int64) error {
 	}
 	return b.writeLocked(&record{
 		Kind: kindCreated, ID: v.ID, Time: now, Name: v.Name, Tags: v.Tags, Expiry: v.Expiry, Uses: v.Uses, Life: v.Life,
-		RenewUntil: v.RenewUntil, UID: v.UID,
+		RenewUntil: v.RenewUntil, UID: v.UID, Allow: v.Allow, Approval: v.Approval,
 	})
+}
+
+func checkAllow(list []trust.What) error {
+	if len(list) > MaxAllow {
+		return fmt.Errorf("at most %d services are allowed with an enrolment; grant the others afterwards", MaxAllow)
+	}
+	for _, w := range list {
+		if err := w.Check(); err != nil {
+			return fmt.Errorf("allowed service: %w", err)
+		}
+	}
+	return nil
 }
 
 func (b *Book) openLocked(now int64) int {
@@ -235,7 +322,7 @@ func (b *Book) List(now int64) []Invite {
 	for _, v := range b.invites {
 		if now-v.Expiry < keepAfterExpiry {
 			c := *v
-			c.Spends = append([]Spend(nil), v.Spends...)
+			c.Spends, c.requests = append([]Spend(nil), v.Spends...), nil
 			out = append(out, c)
 		}
 	}
@@ -249,31 +336,41 @@ func (b *Book) List(now int64) []Invite {
 }
 
 // Answerable reports whether a handshake naming the invite deserves an answer at all: it exists, its time is not over and it was
-// not taken back. A spent invite is answered until it expires, because the answer may have been lost.
+// not taken back unused. A spent invite is answered until it expires, because the answer may have been lost, and one by which
+// somebody asked for approval as long as that request lives.
 func (b *Book) Answerable(id identity.InviteID, now int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	v := b.invites[id]
-	return v != nil && now < v.Expiry && v.Removed == 0
+	if v == nil {
+		return false
+	}
+	for _, r := range v.requests {
+		if r.alive(now) {
+			return true
+		}
+	}
+	return now < v.Expiry && (v.Removed == 0 || len(v.Spends) > 0)
 }
 
 // usableLocked returns the invite if node may spend it now; again is the earlier spend by the same node.
 func (b *Book) usableLocked(id identity.InviteID, node keys.NodeID, now int64) (v *Invite, again *Spend, err error) {
 	v = b.invites[id]
-	switch {
-	case v == nil:
+	if v == nil {
 		return nil, nil, ErrUnknown
-	case now >= v.Expiry:
+	}
+	r := v.requests[node]
+	again = v.spendOf(node)
+	switch {
+	case now >= v.Expiry && (r == nil || !r.alive(now)):
 		return nil, nil, ErrExpired
+	case again != nil:
+		return v, again, nil
 	case v.Removed != 0:
 		return nil, nil, ErrRemoved
-	}
-	for i := range v.Spends {
-		if v.Spends[i].Node == node {
-			return v, &v.Spends[i], nil
-		}
-	}
-	if len(v.Spends) >= int(v.Uses) {
+	case r != nil && r.Denied != 0:
+		return nil, nil, ErrDenied
+	case len(v.Spends) >= int(v.Uses):
 		return nil, nil, ErrUsed
 	}
 	return v, nil, nil

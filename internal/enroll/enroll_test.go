@@ -3,6 +3,7 @@ package enroll
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -340,9 +341,20 @@ func TestBookRules(t *testing.T) {
 		"name":     func(v *Invite) { v.ID, v.Name = identity.NewInviteID(), "No Name" },
 		"past":     func(v *Invite) { v.ID, v.Expiry = identity.NewInviteID(), r.now },
 		"too long": func(v *Invite) { v.ID, v.Expiry = identity.NewInviteID(), r.now+MaxInviteLife+1 },
-		"two uses": func(v *Invite) { v.ID, v.Uses = identity.NewInviteID(), 2 },
-		"no life":  func(v *Invite) { v.ID, v.Life = identity.NewInviteID(), 0 },
-		"tags":     func(v *Invite) { v.ID, v.Tags = identity.NewInviteID(), []string{"b", "a"} },
+		"no uses":  func(v *Invite) { v.ID, v.Uses = identity.NewInviteID(), 0 },
+		"101 uses": func(v *Invite) { v.ID, v.Uses = identity.NewInviteID(), MaxUses+1 },
+		"long name of several": func(v *Invite) {
+			v.ID, v.Uses, v.Name = identity.NewInviteID(), 2, strings.Repeat("n", identity.MaxName-numberRoom+1)
+		},
+		"many services": func(v *Invite) {
+			v.ID, v.Allow = identity.NewInviteID(), make([]trust.What, MaxAllow+1)
+			for i := range v.Allow {
+				v.Allow[i].Service = "web"
+			}
+		},
+		"bad service": func(v *Invite) { v.ID, v.Allow = identity.NewInviteID(), []trust.What{{Service: "No Service"}} },
+		"no life":     func(v *Invite) { v.ID, v.Life = identity.NewInviteID(), 0 },
+		"tags":        func(v *Invite) { v.ID, v.Tags = identity.NewInviteID(), []string{"b", "a"} },
 	} {
 		v := good
 		change(&v)

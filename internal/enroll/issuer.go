@@ -3,6 +3,8 @@ package enroll
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/keys"
@@ -17,6 +19,8 @@ var (
 	ErrOtherName = errors.New("this machine is already a member under another name")
 	// ErrNameTaken: another live member has the invite's name.
 	ErrNameTaken = errors.New("another member has that name")
+	// ErrOtherTags: a live member is renewed with the tags it has.
+	ErrOtherTags = errors.New("the machine is a member with other tags; leave the tags out to renew it, or revoke it first")
 	// ErrMayNot: this issuer may not enrol, or not with those tags or that life.
 	ErrMayNot = errors.New("this issuer may not give that certificate")
 )
@@ -30,6 +34,8 @@ type Issuer struct {
 	State func() *trust.State
 	// Append adds an entry with the ops to this issuer's chain, durable before it returns, and spreads it.
 	Append func(ops ...trust.Op) error
+	// Numbers, which may be nil, is held while a number of this issuer's chain is taken and used.
+	Numbers sync.Locker
 	// Now is the time for trust questions, unix seconds.
 	Now func() int64
 }
@@ -47,19 +53,31 @@ func (i *Issuer) PSK(id identity.InviteID) (keys.PSK, bool) {
 	return i.Secret(id).PSK(i.Mesh), true
 }
 
-// CheckName reports whether an invite for the name could be spent: a new member must not take a live member's name.
-func (i *Issuer) CheckName(name string, tags []string, life int64) error {
-	if err := i.may(tags, life); err != nil {
-		return err
+// Check reports whether an invite could be spent as things are: a new member must not take a live member's name. renews is that
+// member: if it uses the invite itself, its membership is renewed.
+func (i *Issuer) Check(v *Invite) (renews keys.NodeID, err error) {
+	if err := i.may(v.Tags, v.Life, v.Allow); err != nil {
+		return renews, err
 	}
-	if len(i.State().ByName(name, i.Now())) > 0 {
-		return fmt.Errorf("%w: %s", ErrNameTaken, name)
+	if v.Uses > 1 {
+		return renews, nil // they get names that are free
 	}
-	return nil
+	st, now := i.State(), i.Now()
+	switch holders := st.ByName(v.Name, now); len(holders) {
+	case 0:
+		return renews, nil
+	case 1:
+		m, _ := st.LiveMember(holders[0], now)
+		if len(v.Tags) > 0 && !slices.Equal(v.Tags, m.Tags) {
+			return m.Node, fmt.Errorf("%w: %s", ErrOtherTags, v.Name)
+		}
+		return m.Node, nil
+	}
+	return renews, fmt.Errorf("%w: %s", ErrNameTaken, v.Name)
 }
 
 // may checks the issuer's own rights in the current root.
-func (i *Issuer) may(tags []string, life int64) error {
+func (i *Issuer) may(tags []string, life int64, allow []trust.What) error {
 	is, ok := i.State().Root().Issuer(i.Key.Public())
 	switch {
 	case !ok || !is.Caps.Has(trust.CapEnroll) || is.Cutoff != nil:
@@ -70,6 +88,8 @@ func (i *Issuer) may(tags []string, life int64) error {
 		return fmt.Errorf("%w: a life of %d days; its limit is %d", ErrMayNot, life/86400, is.MaxTTL/86400)
 	case !is.MayGive(tags):
 		return fmt.Errorf("%w: tags outside its list", ErrMayNot)
+	case len(allow) > 0 && !is.Caps.Has(trust.CapGrant):
+		return fmt.Errorf("%w: the root does not let it grant services", ErrMayNot)
 	}
 	return nil
 }
@@ -77,25 +97,40 @@ func (i *Issuer) may(tags []string, life int64) error {
 // Grant is the outcome of a spent invite.
 type Grant struct {
 	Certificate *identity.SignedCertificate
-	Again       bool // the same node had spent the invite before: a lost answer
+	Channel     keys.Hash // what the confirmation words were of
+	Again       bool      // the same node had spent the invite before: a lost answer
+}
+
+// Record is told a certificate before anything is written; its error ends the transaction with nothing done. It may be nil.
+type Record func(cert *identity.SignedCertificate, again bool) error
+
+func (f Record) call(cert *identity.SignedCertificate, again bool) error {
+	if f == nil {
+		return nil
+	}
+	return f(cert, again)
 }
 
 // May reports whether a node may use an invite now: asked before the node is told anything about the mesh. A spent invite is only for
-// the node that spent it.
+// the nodes that spent it.
 func (i *Issuer) May(id identity.InviteID, node keys.NodeID) error {
 	i.Book.mu.Lock()
 	defer i.Book.mu.Unlock()
-	v, _, err := i.Book.usableLocked(id, node, i.Now())
+	v, again, err := i.Book.usableLocked(id, node, i.Now())
 	if err != nil {
 		return err
 	}
-	return i.admissible(node, v, i.Now())
+	if again != nil {
+		_, err := i.certificate(again)
+		return err
+	}
+	_, err = i.planLocked(v, node, i.Now(), nil)
+	return err
 }
 
 // Spend enrols the node of a request with an invite, in one transaction. Only the invite's name and tags are used; the request's are
-// wishes. record, which may be nil, is told the certificate before anything is written; its error ends the transaction with nothing
-// done.
-func (i *Issuer) Spend(id identity.InviteID, csr *identity.SignedCSR, record func(cert *identity.SignedCertificate, again bool) error) (*Grant, error) {
+// wishes. With an invite that requires approval the error is ErrWaiting until a person has approved the node.
+func (i *Issuer) Spend(id identity.InviteID, csr *identity.SignedCSR, recorded Record) (*Grant, error) {
 	b := i.Book
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -107,114 +142,15 @@ func (i *Issuer) Spend(id identity.InviteID, csr *identity.SignedCSR, record fun
 	if err != nil {
 		return nil, err
 	}
-	if err := i.admissible(csr.Node, v, now); err != nil {
-		return nil, err
-	}
 	if again != nil {
-		cert, err := identity.ParseCertificate(again.Certificate, i.Mesh)
-		if err != nil {
-			return nil, fmt.Errorf("the invite book holds a certificate that does not verify: %w", err)
-		}
-		if record != nil {
-			if err := record(cert, true); err != nil {
-				return nil, err
-			}
-		}
-		if err := i.logged(cert); err != nil {
-			return nil, err
-		}
-		return &Grant{Certificate: cert, Again: true}, nil
+		return i.answerLocked(again, recorded)
 	}
-	cert, err := i.spendLocked(v, csr.Node, now, record)
+	p, err := i.planLocked(v, csr.Node, now, nil)
 	if err != nil {
 		return nil, err
 	}
-	if err := i.logged(cert); err != nil {
-		return nil, err
+	if v.Approval {
+		return nil, ErrWaiting
 	}
-	return &Grant{Certificate: cert}, nil
-}
-
-// repairLocked appends the entries of spends that a crash, or a log that could not be written, has left without one. It comes before
-// every new spend, because serials only rise along a chain: after a later one the entry of an earlier one would count for nothing,
-// and the invite would be burnt.
-func (i *Issuer) repairLocked() error {
-	for _, s := range i.Book.unloggedLocked(i.State().MaxSerial(i.Key.Public())) {
-		cert, err := identity.ParseCertificate(s.Certificate, i.Mesh)
-		if err != nil {
-			return fmt.Errorf("the invite book holds a certificate that does not verify: %w", err)
-		}
-		if _, revoked := i.State().Revoked(cert.Node); revoked || len(i.State().ByName(cert.Name, i.Now())) > 0 {
-			continue // it would not be admitted any more, so its serial may be passed over
-		}
-		if err := i.Append(trust.EnrollOp(cert)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// admissible checks the node against the log.
-func (i *Issuer) admissible(node keys.NodeID, v *Invite, now int64) error {
-	st := i.State()
-	if _, revoked := st.Revoked(node); revoked {
-		return ErrRevoked
-	}
-	if m, ok := st.LiveMember(node, now); ok && m.Name != v.Name {
-		return fmt.Errorf("%w: %s", ErrOtherName, m.Name)
-	}
-	for _, other := range st.ByName(v.Name, now) {
-		if other != node {
-			return fmt.Errorf("%w: %s", ErrNameTaken, v.Name)
-		}
-	}
-	return i.may(v.Tags, v.Life)
-}
-
-// spendLocked signs the certificate and makes the spend durable. If we crash after it, the invite is this node's alone and logged
-// repairs the rest when it asks again.
-func (i *Issuer) spendLocked(v *Invite, node keys.NodeID, now int64, recorded func(*identity.SignedCertificate, bool) error) (*identity.SignedCertificate, error) {
-	is, _ := i.State().Root().Issuer(i.Key.Public())
-	c := identity.Certificate{
-		Mesh: i.Mesh, Node: node, Serial: i.serialLocked(), Issuer: i.Key.Public(),
-		NotBefore: now, NotAfter: min(now+v.Life, is.NotAfter), Tags: v.Tags, Name: v.Name, RenewUntil: v.RenewUntil,
-	}
-	cert, err := identity.IssueCertificate(c, i.Key)
-	if err != nil {
-		return nil, err
-	}
-	if recorded != nil {
-		if err := recorded(cert, false); err != nil {
-			return nil, err
-		}
-	}
-	if err := i.Book.writeLocked(&record{
-		Kind: kindSpent, ID: v.ID, Time: now, Node: node[:], Serial: c.Serial, Cert: cert.Raw(),
-	}); err != nil {
-		return nil, err
-	}
-	return cert, nil
-}
-
-// serialLocked is the next serial: above everything in the log, and in the book, which may be ahead after a crash.
-func (i *Issuer) serialLocked() uint64 {
-	st, _ := i.State().IssuerStatus(i.Key.Public())
-	return max(i.Book.serial+1, st.NextSerial)
-}
-
-// logged sees to it that a spent certificate is in the log and counts there.
-func (i *Issuer) logged(cert *identity.SignedCertificate) error {
-	if i.State().Logged(cert) {
-		return nil
-	}
-	if _, revoked := i.State().CertRevoked(cert.Issuer, cert.Serial); revoked {
-		return ErrRevoked
-	}
-	if err := i.Append(trust.EnrollOp(cert)); err != nil {
-		return err
-	}
-	if !i.State().Logged(cert) {
-		return fmt.Errorf("%w: the log does not count its enrolment", ErrMayNot)
-	}
-	return nil
+	return i.spendLocked(&record{Kind: kindSpent, ID: v.ID, Channel: csr.Nonce[:]}, p, csr.Node, now, recorded)
 }

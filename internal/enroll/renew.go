@@ -46,7 +46,7 @@ func (i *Issuer) Renew(csr *identity.SignedCSR, record func(*identity.SignedCert
 	switch {
 	case now < m.NotBefore+life/2:
 		return i.again(&m)
-	case now > m.RenewUntil, now >= m.NotAfter && !m.CanRenew(now):
+	case now > m.RenewUntil, m.NotAfter >= m.RenewUntil, now >= m.NotAfter && !m.CanRenew(now):
 		return nil, ErrByHand
 	}
 	if err := i.renewable(&m, now); err != nil {
@@ -55,7 +55,7 @@ func (i *Issuer) Renew(csr *identity.SignedCSR, record func(*identity.SignedCert
 	is, _ := st.Root().Issuer(i.Key.Public())
 	c := identity.Certificate{
 		Mesh: i.Mesh, Node: m.Node, Serial: i.serialLocked(), Issuer: i.Key.Public(), NotBefore: now,
-		NotAfter: min(now+min(life, is.MaxTTL), is.NotAfter), Tags: m.Tags, Name: m.Name, RenewUntil: m.RenewUntil,
+		NotAfter: min(now+min(life, is.MaxTTL), is.NotAfter, m.RenewUntil), Tags: m.Tags, Name: m.Name, RenewUntil: m.RenewUntil,
 	}
 	if c.NotAfter <= m.NotAfter {
 		return nil, fmt.Errorf("%w: its own time ends too early to give a longer life", ErrMayNot)
@@ -95,7 +95,7 @@ func (i *Issuer) again(m *trust.Member) (*identity.SignedCertificate, error) {
 
 // renewable checks the issuer's rights of today, and that the name is still the member's.
 func (i *Issuer) renewable(m *trust.Member, now int64) error {
-	if err := i.may(m.Tags, 0); err != nil {
+	if err := i.may(m.Tags, 0, nil); err != nil {
 		return err
 	}
 	for _, other := range i.State().ByName(m.Name, now) {

@@ -99,17 +99,26 @@ func TestT01Formation(t *testing.T) {
 	}
 }
 
+// size is the mesh of T-50: 1,000 nodes in four sites, in the plain run 200.
+func size() (nodes, segment int) {
+	if long() {
+		return 1000, 250
+	}
+	return 200, 50
+}
+
 // T-50: with lost records and stalling nodes a revocation reaches 99 % of 1,000 connected nodes in four sites within half a second, and
 // all of them within one.
 func TestT50RevocationAt1000(t *testing.T) {
-	w := world(t, Config{Seed: 1, Nodes: 1000, Late: 0.001, Quiet: true})
+	nodes, segment := size()
+	w := world(t, Config{Seed: 1, Nodes: nodes, Segment: segment, Late: 0.001, Quiet: true})
 	began := time.Now()
 	w.Start(time.Second)
 	w.RunFor(60 * time.Second)
 	for i := range 10 {
-		w.nodes[100*i+7].Stall(w.between(200*time.Millisecond, time.Second))
+		w.nodes[nodes/10*i+7].Stall(w.between(200*time.Millisecond, time.Second))
 	}
-	s := w.RevokeAndWatch(w.nodes[0], w.nodes[999], 3*time.Second)
+	s := w.RevokeAndWatch(w.nodes[0], w.nodes[nodes-1], 3*time.Second)
 	t.Logf("50 %% %v, 99 %% %v, 100 %% %v, missing %d; %d steps in %v", s.At(0.5), s.At(0.99), s.At(1), s.Missing, w.Steps(), time.Since(began))
 	if s.Missing > 0 || s.At(0.99) > 500*time.Millisecond || s.At(1) > time.Second {
 		t.Fatal("too slow")
@@ -119,10 +128,11 @@ func TestT50RevocationAt1000(t *testing.T) {
 
 // With flooding broken, digests and vectors alone bring it to everybody within 20 s.
 func TestT50DigestOnly(t *testing.T) {
-	w := world(t, Config{Seed: 2, Nodes: 1000, NoFlood: true, Quiet: true})
+	nodes, segment := size()
+	w := world(t, Config{Seed: 2, Nodes: nodes, Segment: segment, NoFlood: true, Quiet: true})
 	w.Start(time.Second)
 	w.RunFor(60 * time.Second)
-	s := w.RevokeAndWatch(w.nodes[0], w.nodes[999], 40*time.Second)
+	s := w.RevokeAndWatch(w.nodes[0], w.nodes[nodes-1], 40*time.Second)
 	t.Logf("50 %% %v, 99 %% %v, 100 %% %v, missing %d", s.At(0.5), s.At(0.99), s.At(1), s.Missing)
 	if s.Missing > 0 || s.At(1) > 20*time.Second {
 		t.Fatal("too slow")

@@ -14,7 +14,7 @@ import (
 //
 //  1. different boot ids: the peer restarted, the session on the fresh READY wins;
 //  2. same initiator: the higher conn_seq wins; both ends know it and come to the same end;
-//  3. otherwise only the lower id decides. Five duplicates refused within 60 s: the newest wins. The older session was silent for
+//  3. otherwise only the lower id decides. The older session is suspect: the new one wins. Five duplicates refused within 60 s: the newest wins. The older session was silent for
 //     3 s: it is asked, and without an answer within 2 s the new one wins. Else the one dialled by the lower id wins.
 //
 // "Newest wins", "oldest wins" and "give up my dial when another comes in" each have an interleaving that ends with no session; so
@@ -46,6 +46,8 @@ func (c *Core) settle(old, s *sess) {
 		c.lose(s, "a newer session exists")
 	case less(s.peer.id, c.cfg.Self):
 		// The lower id decides.
+	case old.suspect:
+		c.lose(old, "it was silent, and a newer session works")
 	case c.tooManyRejected(s.peer):
 		c.lose(old, "several newer sessions were refused for it")
 	case c.now.Mono-old.lastRecv > silentForPing:
@@ -86,7 +88,7 @@ func (c *Core) tooManyRejected(p *peer) bool {
 // lose takes new streams off a session at once. Its tags stay valid a little, its running streams go on, and the peer is told with
 // CLOSE{duplicate}.
 func (c *Core) lose(s *sess, why string) {
-	s.draining = true
+	s.draining, s.loser = true, true
 	c.publish(s)
 	c.close(s, session.CodeDuplicate, why)
 }

@@ -54,10 +54,11 @@ type peer struct {
 	lookT       *timer
 
 	// its newest beacon
-	record  []byte // the envelope, forwarded to others
-	epoch   uint64
-	counter uint64
-	boot8   beacon.Boot
+	record    []byte           // the envelope, forwarded to others
+	announced []netip.AddrPort // the addresses in it
+	epoch     uint64
+	counter   uint64
+	boot8     beacon.Boot
 }
 
 type bootChange struct {
@@ -105,6 +106,7 @@ type sess struct {
 	lastRecv time.Duration
 	suspect  bool
 	draining bool
+	loser    bool // another session with the peer is kept
 	unsynced bool // full was given without other peers' views
 
 	states    *session.States // what both sides said

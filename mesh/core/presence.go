@@ -55,7 +55,10 @@ func (c *Core) beaconIn(ev BeaconIn) {
 			// that was not there.
 			c.askAll(p)
 			c.cancelDials(p, hangingDial)
+		} else if !slices.Equal(p.announced, ev.Endpoints) && p.announced != nil {
+			c.askAll(p) // it has moved, and connections to where it was are dead without a word
 		}
+		p.announced = ev.Endpoints
 	} else if ev.Told {
 		return // an older record than the one held
 	}

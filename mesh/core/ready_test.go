@@ -198,6 +198,29 @@ func TestDrainingSessionIsJudged(t *testing.T) {
 	}
 }
 
+// A peer that is not admitted and says that it goes does not become usable by that.
+func TestGoAwayBelowFullOpensNothing(t *testing.T) {
+	f := newFixture(t, 3)
+	s := newSim(t, f, 1)
+	f.history = nil
+	a, m := s.nodes[0], s.nodes[1]
+	a.startWith(f.ledger()) // knows nobody, so the other is restricted
+	s.runFor(4 * second)
+	a.meet(m, keys.RoleAcceptor, 1, 1)
+	x := a.core.live[0]
+	a.step(FrameIn{ID: x.id, Body: session.Ready{State: session.Full}, Raw: []byte{1}})
+	a.step(FrameIn{ID: x.id, Body: session.Number{K: session.KindGoAway, N: 2}, Raw: []byte{1}})
+	states, _ := effects[SessionState](a, 0)
+	for _, st := range states {
+		if st.State != session.Restricted {
+			t.Fatalf("published %s", st.State)
+		}
+	}
+	if len(states) == 0 || x.states.Local() != session.Restricted {
+		t.Fatal("not restricted")
+	}
+}
+
 // At a stop every peer is told, and nothing happens any more.
 func TestStop(t *testing.T) {
 	s := settledMesh(t, 3, 1)

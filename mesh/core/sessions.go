@@ -89,10 +89,12 @@ func (c *Core) sendReady(s *sess, st session.State) {
 func (c *Core) publish(s *sess) {
 	st := min(s.states.Local(), session.Full)
 	switch {
-	case s.draining || s.states.Peer() == session.Draining:
+	case s.loser:
 		st = session.Draining
-	case !s.ready(), st == session.Full && s.states.Peer() != session.Full:
-		st = session.Restricted
+	case !s.ready(), st == session.Full && s.states.Peer() < session.Full:
+		st = session.Restricted // also one that says it goes: it was never good for streams
+	case st == session.Full && (s.draining || s.states.Peer() == session.Draining):
+		st = session.Draining
 	}
 	now := SessionState{ID: s.id, State: st, Local: s.states.Local(), Unsynced: s.unsynced}
 	if now == s.published {

@@ -241,6 +241,11 @@ func (n *simNode) step(ev Event) {
 	effects := n.core.Step(n.clock(), ev)
 	for _, e := range effects {
 		n.log = append(n.log, logged{n.s.now, e})
+		if t, ok := e.(TrustChanged); ok {
+			t.Change.Entry = nil // a pointer; What says it all
+			fmt.Fprintf(n.s.trace, "%d %d %T %v\n", n.s.now, n.i, e, t)
+			continue
+		}
 		fmt.Fprintf(n.s.trace, "%d %d %T %v\n", n.s.now, n.i, e, e)
 	}
 	for _, e := range effects {
