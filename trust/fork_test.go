@@ -434,3 +434,28 @@ func TestRemovalsKeepOnePlacePerIssuer(t *testing.T) {
 		}
 	}
 }
+
+// A view differs by forks alone only if nothing else differs and both sides know the fork: else there is something to fetch.
+func TestDiffersByForks(t *testing.T) {
+	w := newWorld(t, 1, "a", "b")
+	honest, other := w.writer("a"), w.writer("b")
+	honest.add(honest.enroll("n1"))
+	thief := honest.branch()
+	e, f := honest.add(honest.enroll("good")), thief.add(thief.enroll("evil"))
+	here := evidence(t, must(t, w.start, honest.all...), e, f)
+	there := evidence(t, must(t, w.start, thief.all...), e, f)
+	if !here.differsByForks(vecOf(there)) || !there.differsByForks(vecOf(here)) {
+		t.Fatal("two branches of a known fork")
+	}
+	root := w.root(there, func(r *Root) { r.Name = "other" })
+	for what, s := range map[string]*State{
+		"the same view":            here,
+		"evidence not known there": must(t, w.start, thief.all...),
+		"another issuer is ahead":  must(t, there, other.add(revokeNode("n1"))),
+		"another root":             mustRoot(t, there, root),
+	} {
+		if here.differsByForks(vecOf(s)) {
+			t.Fatalf("%s differs by forks alone", what)
+		}
+	}
+}
