@@ -62,7 +62,7 @@ type Node struct {
 	streams []*stream
 	data    map[int]bool // peers it wanted a stream to, or had one with
 	backlog []func()     // what came while it did not run
-	sweeps  int // of the streams
+	sweeps  int          // of the streams
 	syncing bool
 	asked   bool // this step answers a WANT
 }
