@@ -129,15 +129,6 @@ func (s *Sync) Synced() bool {
 	return true
 }
 
-// OtherBranch returns the digest of the peer's view if it differs from this side's in nothing but the branches of forked issuers: neither
-// has anything the other one will take.
-func (s *Sync) OtherBranch() (digest [8]byte, ok bool) {
-	if s.their == nil || !s.Synced() || !s.log.Current().differsByForks(s.their) {
-		return digest, false
-	}
-	return s.their.Digest(), true
-}
-
 // Vec is the vector to be sent now: at the start of a session, and when a hint says that the peer's view differs.
 func (s *Sync) Vec(mono time.Duration) []Frame {
 	if s.quiet {

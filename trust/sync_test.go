@@ -280,16 +280,7 @@ func TestSyncForkBecomesEvidence(t *testing.T) {
 		if x.got > 6000 {
 			t.Fatalf("%d frames: something is fetched again and again", x.got)
 		}
-		// Each side of the fork knows the other's view for what it is; on one side there is nothing to know.
-		if d, ok := x.nodes[1].links[2].OtherBranch(); !ok || d != x.nodes[2].log.Current().Digest() {
-			t.Fatal("the other branch is not known for one")
-		}
-		if d, ok := x.nodes[2].links[1].OtherBranch(); !ok || d != x.nodes[1].log.Current().Digest() {
-			t.Fatal("the other branch is not known for one")
-		}
-		if _, ok := x.nodes[0].links[1].OtherBranch(); ok {
-			t.Fatal("an equal view counts as another branch")
-		}
+		wantOtherBranch(t, x, 1, 2)
 		// Then a root chooses the honest branch, and all of them are equal again.
 		end := honest.all[len(honest.all)-1]
 		x.giveRoot(1, w.root(w.start, func(r *Root) { cutoff(r, honest.key.Public(), end.Seq, end.hash) }))
