@@ -13,12 +13,13 @@ import (
 )
 
 func newDemo(c *cli) *cobra.Command {
-	cleanUp := ""
+	cleanUp, simulated := "", simOptions{}
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show the main job on this machine: three real daemons on loopback",
 		Example: `  meshkey demo
-  meshkey demo --json=1`,
+  meshkey demo --json=1
+  meshkey demo --nodes 1000 --revoke    simulated: how a revocation spreads, as a curve`,
 		Long: `Founds a mesh in a temporary directory, enrols two more daemons, denies, allows and uses a service, revokes a node under a live
 stream, freezes one until it is pruned, and edits an audit log until verification fails. Takes about 40 seconds, needs no root, opens
 nothing beyond loopback, and leaves nothing behind. Exits with 1 if any step did not really happen.`,
@@ -27,9 +28,15 @@ nothing beyond loopback, and leaves nothing behind. Exits with 1 if any step did
 			if cleanUp != "" {
 				return demo.CleanUp(c.in, cleanUp)
 			}
+			if cmd.Flags().Changed("nodes") || simulated.revoke {
+				return runSimDemo(cmd.Context(), c, simulated)
+			}
 			return runDemo(cmd.Context(), c)
 		},
 	}
+	cmd.Flags().IntVar(&simulated.nodes, "nodes", 1000, "simulate a mesh of so many nodes instead")
+	cmd.Flags().BoolVar(&simulated.revoke, "revoke", false, "with --nodes: revoke one and draw how that spreads")
+	cmd.Flags().Uint64Var(&simulated.seed, "seed", 1, "with --nodes: what the simulated chance is made from")
 	cmd.Flags().StringVar(&cleanUp, "clean-up", "", "wait for the end of stdin, then remove the demo's `directory`")
 	cmd.Flags().Lookup("clean-up").Hidden = true
 	return cmd
