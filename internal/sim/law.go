@@ -72,6 +72,7 @@ func found(cfg Config) (*law, error) {
 	if err != nil {
 		return nil, err
 	}
+	book.Share(trust.NewShared()) // what one node has verified on a state, another one need not
 	for i := range n {
 		l.nodes = append(l.nodes, keyOf("sim node %d", i))
 	}
