@@ -145,6 +145,15 @@ func (s *Sync) onHashAt(body []byte, mono time.Duration, r *Result) error {
 	return nil
 }
 
+// OtherBranch returns the digest of the peer's view if it differs from this side's in nothing but the branches of forked issuers: neither
+// has anything the other one will take.
+func (s *Sync) OtherBranch() (digest [8]byte, ok bool) {
+	if s.their == nil || !s.Synced() || !s.log.Current().differsByForks(s.their) {
+		return digest, false
+	}
+	return s.their.Digest(), true
+}
+
 // bucket is a token bucket over monotonic time.
 type bucket struct {
 	rate, burst, level float64

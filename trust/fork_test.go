@@ -434,3 +434,44 @@ func TestRemovalsKeepOnePlacePerIssuer(t *testing.T) {
 		}
 	}
 }
+
+// A view differs by forks alone only if nothing else differs and both sides know the fork: else there is something to fetch.
+func TestDiffersByForks(t *testing.T) {
+	w := newWorld(t, 1, "a", "b")
+	honest, other := w.writer("a"), w.writer("b")
+	honest.add(honest.enroll("n1"))
+	thief := honest.branch()
+	e, f := honest.add(honest.enroll("good")), thief.add(thief.enroll("evil"))
+	here := evidence(t, must(t, w.start, honest.all...), e, f)
+	there := evidence(t, must(t, w.start, thief.all...), e, f)
+	if !here.differsByForks(vecOf(there)) || !there.differsByForks(vecOf(here)) {
+		t.Fatal("two branches of a known fork")
+	}
+	if must(t, w.start, thief.all...).differsByForks(vecOf(here)) {
+		t.Fatal("a fork that is not known here")
+	}
+	root := w.root(there, func(r *Root) { r.Name = "other" })
+	for what, s := range map[string]*State{
+		"the same view":            here,
+		"evidence not known there": must(t, w.start, thief.all...),
+		"another issuer is ahead":  must(t, there, other.add(revokeNode("n1"))),
+		"another root":             mustRoot(t, there, root),
+	} {
+		if here.differsByForks(vecOf(s)) {
+			t.Fatalf("%s differs by forks alone", what)
+		}
+	}
+}
+
+// wantOtherBranch wants both ends of a session to know the other's view for another branch, and no more.
+func wantOtherBranch(t *testing.T, x *net, a, b int) {
+	t.Helper()
+	for _, p := range [][2]int{{a, b}, {b, a}} {
+		if d, ok := x.nodes[p[0]].links[p[1]].OtherBranch(); !ok || d != x.nodes[p[1]].log.Current().Digest() {
+			t.Fatalf("node %d does not know node %d's branch for one", p[0], p[1])
+		}
+	}
+	if _, ok := x.nodes[0].links[1].OtherBranch(); ok {
+		t.Fatal("an equal view counts as another branch")
+	}
+}

@@ -80,6 +80,8 @@ const (
 
 	// maxQuarantine bounds the hashes remembered of entries whose application failed in this program.
 	maxQuarantine = 1024
+	// maxShared bounds the results that the logs of a simulation share; each keeps the difference of two states alive.
+	maxShared = 4096
 	// maxUnwritten is how many received records may wait for the disk before further ones that do not remove are refused: a full
 	// disk must not fill the memory.
 	maxUnwritten = 8192

@@ -93,10 +93,14 @@ func (r *replica) applyEntry(e *Entry) (Change, *record, error) {
 	c.Urgent = e.removes()
 	rec := &record{raw: e.raw}
 	if !done.Stray {
-		// The chain may have been cut back before: what stood behind is gone.
-		r.entries[e.Issuer] = append(r.entries[e.Issuer][:e.Seq-1:e.Seq-1], rec)
+		r.hold(e.Issuer, e.Seq, rec)
 	}
 	return c, rec, nil
+}
+
+// hold remembers where an entry of the chain is. The chain may have been cut back before: what stood behind is gone.
+func (r *replica) hold(issuer keys.PublicKey, seq uint64, rec *record) {
+	r.entries[issuer] = append(r.entries[issuer][:seq-1:seq-1], rec)
 }
 
 // tryEntry applies an entry. If that makes this program fail, the entry is put aside and the state stays: one entry must not take
@@ -189,6 +193,7 @@ func (r *replica) applyFrame(f Frame, now int64) (Change, error) {
 type Memory struct {
 	replica
 	history []Frame // everything applied, in order
+	shared  *Shared // nil: nothing is shared
 }
 
 // NewMemory begins with a genesis root. pins are the heads of an invite; none for a founder.
@@ -225,20 +230,6 @@ func (m *Memory) Current() *State { return m.state }
 // Entry implements Log.
 func (m *Memory) Entry(issuer keys.PublicKey, seq uint64) []byte { return m.entry(issuer, seq) }
 
-// ApplyEntry implements Log.
-func (m *Memory) ApplyEntry(e *Entry, _ int64) (Change, error) {
-	c, _, err := m.applyEntry(e)
-	m.note(c)
-	return c, err
-}
-
-// ApplyFrame implements Log.
-func (m *Memory) ApplyFrame(f Frame, now int64) (Change, error) {
-	c, err := m.applyFrame(f, now)
-	m.note(c)
-	return c, err
-}
-
 func (m *Memory) note(c Change) {
 	if c.Kind != 0 && c.Kind != KindHead {
 		m.history = append(m.history, c.Frame)
@@ -247,7 +238,7 @@ func (m *Memory) note(c Change) {
 
 // Clone returns a log that holds the same and shares everything that does not change: ten thousand of them cost little more than one.
 func (m *Memory) Clone() *Memory {
-	c := &Memory{replica: newReplica(m.state), history: slices.Clip(m.history)}
+	c := &Memory{replica: newReplica(m.state), history: slices.Clip(m.history), shared: m.shared}
 	for id, list := range m.entries {
 		c.entries[id] = slices.Clip(list)
 	}

@@ -280,6 +280,7 @@ func TestSyncForkBecomesEvidence(t *testing.T) {
 		if x.got > 6000 {
 			t.Fatalf("%d frames: something is fetched again and again", x.got)
 		}
+		wantOtherBranch(t, x, 1, 2)
 		// Then a root chooses the honest branch, and all of them are equal again.
 		end := honest.all[len(honest.all)-1]
 		x.giveRoot(1, w.root(w.start, func(r *Root) { cutoff(r, honest.key.Public(), end.Seq, end.hash) }))

@@ -3,6 +3,7 @@ package trust
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
@@ -147,9 +148,38 @@ func (s *State) Vector() Vector {
 // Digest is the hint that rides on beacons and heartbeats: H(VEC with every head_time 0)[:8].
 func (s *State) Digest() [8]byte {
 	v := s.Vector()
-	for i := range v.Issuers {
-		v.Issuers[i].HeadTime = 0
+	return v.Digest()
+}
+
+// Digest is the digest of the state the vector describes.
+func (v *Vector) Digest() [8]byte {
+	w := vecWire{Kind: KindVec, Version: v.RootVersion, Hash: v.RootHash, Issuers: slices.Clone(v.Issuers), Group: v.GroupGen}
+	for i := range w.Issuers {
+		w.Issuers[i].HeadTime = 0
 	}
-	h := keys.Sum(wire.MustMarshal(vecWire{Kind: KindVec, Version: v.RootVersion, Hash: v.RootHash, Issuers: v.Issuers, Group: v.GroupGen}))
+	h := keys.Sum(wire.MustMarshal(w))
 	return [8]byte(h[:8])
+}
+
+// differsByForks reports whether the view v differs from this state, and only in the branches of issuers that both know to be forked:
+// that stays so until a root decides.
+func (s *State) differsByForks(v *Vector) bool {
+	mine := s.Vector()
+	if v.RootVersion != mine.RootVersion || v.RootHash != mine.RootHash || len(v.Issuers) != len(mine.Issuers) {
+		return false
+	}
+	differs := false
+	for i, p := range v.Issuers {
+		m := mine.Issuers[i]
+		switch {
+		case p.Issuer != m.Issuer || p.Forked != m.Forked:
+			return false
+		case p.Seq == m.Seq && p.Hash == m.Hash:
+		case p.Forked == 0:
+			return false
+		default:
+			differs = true
+		}
+	}
+	return differs
 }

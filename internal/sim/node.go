@@ -7,17 +7,18 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sovereignmesh/meshkey/beacon"
 	"github.com/sovereignmesh/meshkey/identity"
-	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh/core"
-	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
-// syncTime is how long what a node has applied takes to its disk.
-const syncTime = 10 * time.Millisecond
+const (
+	// syncTime is how long what a node has applied takes to its disk.
+	syncTime = 10 * time.Millisecond
+	// clockSlack is how far a clock may be off, in seconds, as in package trust.
+	clockSlack = 300
+)
 
 // Node is a host and the daemon on it.
 type Node struct {
@@ -25,39 +26,45 @@ type Node struct {
 	w       *World
 	i       int
 	id      keys.NodeID
+	key     *keys.SigningKey
 	cert    *identity.SignedCertificate
 	segment int
 
-	addr netip.Addr
-	disk *trust.Memory // as of the last sync
-	wall time.Duration // its clock's error
+	// the host
+	addr            netip.Addr
+	moves           byte
+	disk            *trust.Memory // as of the last sync
+	floor           int64         // of trusted time, in seconds; on the disk as well
+	audit           []record      // durable before its effect
+	wall            time.Duration // its clock's error
+	wallAt          time.Duration // when it was last set
+	powered, asleep bool
+	epoch           uint64 // counts the runs of the daemon, in its beacons
 
 	// of one run of the daemon
 	core    *core.Core
 	ledger  *trust.Memory
 	boot    identity.BootID
-	run     int // counts the runs; what was meant for an earlier one is lost
+	run     int // counts what interrupts it; what was meant for an earlier one is lost
+	up      bool
+	stalled bool
 	started time.Duration
-	lost    time.Duration // monotonic time not counted, in sleep
-	epoch   uint64
-	counter uint64
+	calm    time.Duration // since when it runs without a fault of its own
+	slept   time.Duration // in this run: its monotonic clock stood still
+	counter uint64        // of beacons
 	connSeq uint64
 	lastID  core.SessionID
-	timer   int
+	timer   int           // counts what was asked for; only the newest rings
 	every   time.Duration // between beacons, as announced
 	crowd   int
 	dials   map[core.DialID]bool
 	ends    map[core.SessionID]*end
 	streams []*stream
 	data    map[int]bool // peers it wanted a stream to, or had one with
-	audit   []record
-
-	asked           bool // this step answers a WANT
-	up, powered     bool
-	stalled, asleep bool
-	backlog         []func()
-	syncing         bool
-	removed         map[keys.NodeID]bool // nodes whose revocation was applied here
+	backlog []func()     // what came while it did not run
+	sweeps  int          // of the streams
+	syncing bool
+	asked   bool // this step answers a WANT
 }
 
 // ID is the node's number, in the order of ids.
@@ -66,14 +73,21 @@ func (n *Node) ID() int { return n.i }
 // Up reports whether the daemon runs.
 func (n *Node) Up() bool { return n.up }
 
-func (n *Node) tcp() netip.AddrPort { return netip.AddrPortFrom(n.addr, 7477) }
-func (n *Node) udp() netip.AddrPort { return netip.AddrPortFrom(n.addr, 7478) }
+// State is the trust state the node holds.
+func (n *Node) State() *trust.State { return n.ledger.Current() }
 
-// move gives the node an address; nth counts the moves.
-func (n *Node) move(nth byte) {
-	delete(n.w.at, n.tcp())
+func (n *Node) tcp() netip.AddrPort { return netip.AddrPortFrom(n.addr, tcpPort) }
+func (n *Node) udp() netip.AddrPort { return netip.AddrPortFrom(n.addr, udpPort) }
+
+func (n *Node) rootVersion() uint64 { return n.ledger.Current().Root().Version }
+
+// place gives the node the address of its place, after so many moves.
+func (n *Node) place() {
+	if n.w.at[n.tcp()] == n {
+		delete(n.w.at, n.tcp())
+	}
 	local := n.i % n.w.cfg.Segment
-	n.addr = netip.AddrFrom4([4]byte{10 + nth, byte(n.segment), byte(local >> 8), byte(local)})
+	n.addr = netip.AddrFrom4([4]byte{10 + n.moves, byte(n.segment), byte(local >> 8), byte(local)})
 	n.w.at[n.tcp()] = n
 }
 
@@ -87,28 +101,31 @@ func (n *Node) prefixes() []netip.Prefix {
 
 // Start begins a run of the daemon, with what is on its disk.
 func (n *Node) Start() {
-	if n.up || !n.powered {
+	if n.up || !n.powered || n.asleep {
 		return
 	}
+	w := n.w
 	n.run++
-	n.ledger = n.disk.Clone()
-	n.started, n.lost, n.stalled, n.asleep, n.backlog = n.w.now, 0, false, false, nil
-	binary.BigEndian.PutUint64(n.boot[:], n.w.rng.Uint64())
 	n.epoch++
-	n.counter, n.up, n.every, n.crowd = 0, true, core.Interval, 0
-	n.dials, n.ends, n.streams = map[core.DialID]bool{}, map[core.SessionID]*end{}, nil
-	n.data = map[int]bool{}
-	n.removed = map[keys.NodeID]bool{}
+	n.ledger = n.disk.Clone()
+	n.up, n.stalled, n.backlog, n.syncing = true, false, nil, false
+	n.started, n.calm, n.slept = w.now, w.now, 0
+	n.counter, n.connSeq, n.lastID, n.every, n.crowd = 0, 0, 0, core.Interval, 0
+	binary.BigEndian.PutUint64(n.boot[:], w.rng.Uint64())
+	n.dials, n.ends = map[core.DialID]bool{}, map[core.SessionID]*end{}
+	n.streams, n.data = nil, nil
 	var seed [32]byte
-	binary.BigEndian.PutUint64(seed[:], n.w.rng.Uint64())
+	for i := 0; i < len(seed); i += 8 {
+		binary.BigEndian.PutUint64(seed[i:], w.rng.Uint64())
+	}
 	n.core = core.New(core.Config{Self: n.id, Boot: n.boot, Seed: seed, Ledger: n.ledger})
-	n.w.note(n, "starts")
+	w.note(n, "starts")
 	n.step(core.NetChange{Prefixes: n.prefixes()})
 	n.step(core.Start{})
-	if len(n.w.segments) > 1 {
+	if len(w.segments) > 1 {
 		// Seeds: one in the next segment, and one anywhere.
-		for _, s := range []int{(n.segment + 1) % len(n.w.segments), n.w.rng.IntN(len(n.w.segments))} {
-			if p := n.w.segments[s][n.w.rng.IntN(len(n.w.segments[s]))]; p.segment != n.segment {
+		for _, s := range []int{(n.segment + 1) % len(w.segments), w.rng.IntN(len(w.segments))} {
+			if p := w.segments[s][w.rng.IntN(len(w.segments[s]))]; p.segment != n.segment {
 				n.step(core.AddSeed{Peer: p.id, At: p.tcp()})
 			}
 		}
@@ -117,36 +134,38 @@ func (n *Node) Start() {
 
 // learn gives the node an entry as if it had been written there.
 func (n *Node) learn(c trust.Change) {
-	e, err := trust.ParseEntry(objectOf(c.Body), n.w.law.mesh)
-	if err != nil {
-		panic(fmt.Sprintf("sim: own entry: %v", err))
-	}
-	got, err := n.ledger.ApplyEntry(e, n.clock().Trust)
+	got, err := n.ledger.ApplyEntry(c.Entry, n.clock().Trust)
 	if err != nil {
 		n.w.note(n, "cannot take its own entry: %v", err)
 		return
 	}
-	n.disk = n.ledger.Clone() // own entries are durable before anybody is sent them
+	n.disk = n.ledger.Clone()
 	n.step(core.TrustIn{Changes: []trust.Change{got}})
 }
 
-// objectOf is the object in a frame [kind, object].
-func objectOf(body []byte) []byte {
-	var f struct {
-		_    struct{} `cbor:",toarray"`
-		Kind uint64
-		Raw  []byte
-	}
-	if err := wire.Unmarshal(body, &f); err != nil {
-		panic(fmt.Sprintf("sim: a frame of this program: %v", err))
-	}
-	return f.Raw
-}
-
+// clock is what the node's clocks say. Trusted time never goes back behind the floor, less some slack.
 func (n *Node) clock() core.Now {
 	wall := epoch0*1000 + (n.w.now + n.wall + n.w.cfg.Wall).Milliseconds()
-	return core.Now{Mono: n.w.now - n.started - n.lost, Wall: wall, Trust: (wall - n.w.cfg.Wall.Milliseconds()) / 1000}
+	return core.Now{Mono: n.w.now - n.started - n.slept, Wall: wall, Trust: max(wall/1000, n.floor-clockSlack)}
 }
+
+// raise lifts the time floor to what is signed and not from the future of this clock.
+func (n *Node) raise(to int64) {
+	if to <= n.clock().Wall/1000+clockSlack {
+		n.floor = max(n.floor, to)
+	}
+}
+
+// peerTime lifts it to the local clock where a peer's agrees.
+func (n *Node) peerTime(m *Node) {
+	mine, theirs := n.clock().Wall/1000, m.clock().Wall/1000
+	if mine-theirs <= clockSlack && theirs-mine <= clockSlack {
+		n.floor = max(n.floor, mine)
+	}
+}
+
+// awake reports whether the daemon runs now.
+func (n *Node) awake() bool { return n.up && !n.asleep && !n.stalled }
 
 // do runs something at the daemon, or when it runs again; what comes to one that is gone or asleep is lost.
 func (n *Node) do(f func()) {
@@ -173,144 +192,21 @@ func (n *Node) later(d time.Duration, f func()) {
 	})
 }
 
-// step makes one step of the core and carries out its effects as package mesh does: what may follow only READY comes last.
-func (n *Node) step(ev core.Event) {
-	n.w.steps++
-	f, frame := ev.(core.FrameIn)
-	n.asked = frame && f.Body.Kind() == session.KindWant
-	effects := n.core.Step(n.clock(), ev)
-	for _, e := range effects {
-		n.w.traceEffect(n, e)
+// sortedEnds are the node's connections in a fixed order.
+func (n *Node) sortedEnds() []*end {
+	list := make([]*end, 0, len(n.ends))
+	for _, e := range n.ends {
+		list = append(list, e)
 	}
-	after := 0
-	for _, e := range effects {
-		if afterReady(e) {
-			after++
-			continue
-		}
-		n.effect(e)
-	}
-	if after > 0 {
-		for _, e := range effects {
-			if afterReady(e) {
-				n.effect(e)
-			}
-		}
-	}
+	slices.SortFunc(list, func(a, b *end) int { return int(int64(a.id) - int64(b.id)) })
+	return list
 }
 
-func afterReady(e core.Effect) bool {
-	switch e := e.(type) {
-	case core.TellSelf:
-		return true
-	case core.Send:
-		return e.Body.Kind() == session.KindPeer || e.Body.Kind() == session.KindFind
-	}
-	return false
-}
-
-func (n *Node) effect(e core.Effect) {
-	switch e := e.(type) {
-	case core.SetTimer:
-		n.setTimer(e.At)
-	case core.SendBeacon:
-		n.sendBeacon(e)
-	case core.Dial:
-		n.dial(e)
-	case core.CancelDial:
-		delete(n.dials, e.ID)
-	case core.Send:
-		n.sendBody(e)
-	case core.SendRaw:
-		if !n.w.cfg.NoFlood || n.asked || !isEntry(e.Raw) {
-			n.transmit(e.ID, e.Raw)
-		}
-	case core.Heartbeat:
-		n.send(e.ID, func(to *end) {
-			to.n.step(core.HeartbeatIn{ID: to.id, Digest: e.Digest, Degree: e.Degree, Ping: e.Ping, Pong: e.Pong})
-		})
-	case core.TellSelf:
-		n.tell(e.ID, n.announce())
-	case core.SessionState:
-		if x := n.ends[e.ID]; x != nil {
-			x.state = e.State
-		}
-	case core.CloseSession:
-		n.closeEnd(e.ID, e.Code)
-	case core.CutNode:
-		n.cutNode(e)
-	case core.TrustChanged:
-		n.trustChanged(e)
-	case core.PeerChanged:
-		n.w.note(n, "says %s is %s: %s", n.w.name(e.Peer), e.Presence, e.Why)
-	}
-}
-
-// isEntry reports whether a frame carries an entry: with flooding off those come only as answers.
-func isEntry(raw []byte) bool {
-	k, err := wire.Kind(raw)
-	return err == nil && session.Kind(k) == session.KindEntry
-}
-
-func (n *Node) setTimer(at time.Duration) {
-	n.timer++
-	timer, run := n.timer, n.run
-	n.w.queue.push(max(n.started+n.lost+at, n.w.now), func() {
-		if n.timer == timer && n.run == run && n.up && !n.stalled && !n.asleep {
-			n.step(core.Timer{})
-		}
-	})
-}
-
-func (n *Node) cutNode(e core.CutNode) {
-	for _, id := range n.sortedEnds() {
-		if n.ends[id].peer.n.id == e.Node {
-			n.closeEnd(id, e.Code)
-		}
-	}
-	n.cutStreams(func(s *stream) bool { return s.other(n).id == e.Node })
-}
-
-func (n *Node) trustChanged(e core.TrustChanged) {
-	if e.Change.Entry != nil {
-		for _, o := range e.Change.Entry.Ops {
-			if r, ok := o.(trust.OpRevokeNode); ok {
-				n.removed[r.Node] = true
-			}
-		}
-	}
-	n.sweepStreams()
-	n.checkRevoked()
-	if !n.syncing {
-		n.syncing = true
-		n.later(syncTime, func() { n.syncing, n.disk = false, n.ledger.Clone() })
-	}
-}
-
-func (n *Node) sortedEnds() []core.SessionID {
-	ids := make([]core.SessionID, 0, len(n.ends))
-	for id := range n.ends {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
+// name is a node's number, for people.
 func (w *World) name(id keys.NodeID) string {
-	i, ok := slices.BinarySearchFunc(w.law.nodes, id, func(a, b keys.NodeID) int { return slices.Compare(a[:], b[:]) })
+	i, ok := slices.BinarySearchFunc(w.nodes, id, func(n *Node, id keys.NodeID) int { return slices.Compare(n.id[:], id[:]) })
 	if !ok {
 		return id.Short()
 	}
 	return fmt.Sprint(i)
-}
-
-// announce makes this node's next beacon.
-func (n *Node) announce() core.BeaconIn {
-	n.counter++
-	env := wire.MustMarshal([]uint64{uint64(n.i), n.epoch, n.counter})
-	a := core.BeaconIn{
-		Node: n.id, Endpoints: []netip.AddrPort{n.tcp()}, ReplyTo: n.udp(), Interface: 1, Digest: n.ledger.Current().Digest(),
-		Boot: beacon.Boot(n.boot[:8]), Interval: n.every, Epoch: n.epoch, Counter: n.counter, Envelope: env,
-	}
-	return a
 }

@@ -8,27 +8,141 @@ import (
 	"time"
 )
 
+// Fault is one fault of a scenario.
+type Fault struct {
+	At   time.Duration
+	Kind FaultKind
+	A, B int
+	For  time.Duration
+}
+
+// FaultKind is a kind of fault.
+type FaultKind int
+
+// The kinds of faults.
+const (
+	FaultStall FaultKind = iota
+	FaultSleep
+	FaultKill
+	FaultPower
+	FaultDisk
+	FaultClock
+	FaultMove
+	FaultPartition
+	FaultOneWay
+	FaultSilence
+	FaultRevoke
+	FaultFork
+	FaultStream
+	faultKinds
+)
+
+// String is the fault as a sentence.
+func (f Fault) String() string {
+	what := [...]string{
+		"node %d stalls", "node %d sleeps", "node %d is killed", "node %d loses power", "node %d loses its disk", "node %d has a wrong clock",
+		"node %d changes its address", "nodes below and above %d are cut off from each other", "node %d cannot send",
+		"no beacon is heard in the segment of node %d", "node %d is not revoked, the other is", "the second issuer contradicts itself at node %d",
+		"node %d opens a stream",
+	}[f.Kind]
+	return fmt.Sprintf("%v: "+what+" (%d), for %v", f.At.Round(time.Millisecond), f.A, f.B, f.For.Round(time.Millisecond))
+}
+
+const (
+	year = 365 * 24 * time.Hour
+	// longestStall keeps a stall below what looks like death.
+	longestStall = 3 * time.Second
+)
+
+// clockErrors are the errors a wrong clock has: a little, a lot, and enough to make every certificate look ended or not begun.
+var clockErrors = [...]time.Duration{100 * time.Second, -100 * time.Second, 10 * time.Minute, -10 * time.Minute, year, -year}
+
+func (w *World) inject(f Fault) {
+	a, b := w.nodes[f.A%len(w.nodes)], w.nodes[f.B%len(w.nodes)]
+	switch f.Kind {
+	case FaultStall:
+		a.Stall(min(f.For, longestStall))
+	case FaultSleep:
+		a.Sleep(f.For)
+	case FaultKill:
+		a.Kill()
+		w.in(f.For, a.Start)
+	case FaultPower:
+		a.CutPower()
+		w.in(f.For, a.Power)
+	case FaultDisk:
+		if a.i != 0 && a.awake() {
+			a.LoseDisk()
+			w.in(f.For, a.Start)
+		}
+	case FaultClock:
+		if a.i != 0 { // where entries are written
+			a.SetClock(clockErrors[f.B%len(clockErrors)])
+			w.in(f.For, func() { a.SetClock(0) })
+		}
+	case FaultMove:
+		a.Move()
+	case FaultPartition:
+		edge := max(1, f.A%len(w.nodes))
+		w.Partition(f.For, fmt.Sprintf("below and above %d", edge), func(from, to *Node) bool { return from.i < edge != (to.i < edge) })
+	case FaultOneWay:
+		w.Partition(f.For, fmt.Sprintf("%d cannot send", a.i), func(from, to *Node) bool { return from == a && to != a })
+	case FaultSilence:
+		w.Silence(a.segment, f.For)
+	case FaultRevoke:
+		if at := w.nodes[0]; b.i != 0 && at.awake() && len(w.nodes) > 3 && !w.revoked(b.id) {
+			w.Revoke(at, b)
+		}
+	case FaultFork:
+		w.injectFork(a, b)
+	case FaultStream:
+		a.Open(b)
+	}
+}
+
+// injectFork forks the second issuer once, where the mesh has one and enough nodes to lose two.
+func (w *World) injectFork(a, b *Node) {
+	if len(w.law.books) < 2 || len(w.nodes) < 8 || w.law.next(1) > 1 || a == b || a.i == 0 || b.i == 0 || !a.awake() || !b.awake() {
+		return
+	}
+	if w.revoked(a.id) || w.revoked(b.id) {
+		return
+	}
+	var gone []*Node
+	for _, n := range w.nodes[1:] {
+		if n != a && n != b && !w.revoked(n.id) && len(gone) < 2 {
+			gone = append(gone, n)
+		}
+	}
+	if len(gone) == 2 {
+		w.Fork(1, a, b, gone[0], gone[1])
+	}
+}
+
 // Scenario is a mesh and what happens to it.
 type Scenario struct {
 	Config
-	For    time.Duration // how long faults may begin; after it the mesh has Heal to recover
+	For    time.Duration // how long faults may last; after it the mesh has Heal to recover
 	Heal   time.Duration
 	Faults []Fault
 }
 
-// Random makes a scenario from a seed: 2 to 50 nodes, faults for most of 120 virtual seconds, then quiet.
+// Random makes a scenario from a seed: 2 to 50 nodes, faults for most of 60 virtual seconds, then quiet for 60 more.
 func Random(seed uint64) Scenario {
 	r := rand.New(rand.NewPCG(seed, 0x5eed))
 	s := Scenario{For: 60 * time.Second, Heal: 60 * time.Second}
-	s.Seed, s.Nodes = seed, 2+r.IntN(49)
+	s.Seed, s.Nodes, s.Issuers = seed, 2+r.IntN(49), 1+r.IntN(2)
+	if r.IntN(3) == 0 {
+		s.Nodes = 2 + r.IntN(8) // where everybody has a session with everybody
+	}
 	if r.IntN(3) == 0 {
 		s.Segment = max(2, s.Nodes/2)
 	}
 	s.Loss, s.Late = float64(r.IntN(3))*0.05, float64(r.IntN(3))*0.005
 	for range 2 + r.IntN(20) {
 		f := Fault{
-			At: 3*time.Second + time.Duration(r.Int64N(int64(50*time.Second))), Kind: r.IntN(faultKinds), A: r.IntN(s.Nodes), B: r.IntN(s.Nodes),
-			For: time.Duration(r.Int64N(int64(20 * time.Second))),
+			At: 3*time.Second + time.Duration(r.Int64N(int64(50*time.Second))), Kind: FaultKind(r.IntN(int(faultKinds))), A: r.IntN(s.Nodes),
+			B: r.IntN(s.Nodes), For: time.Duration(r.Int64N(int64(20 * time.Second))),
 		}
 		// What began has ended when the faults end.
 		f.For = min(f.For, s.For-f.At)
@@ -45,7 +159,6 @@ func (s Scenario) Run() (*World, error) {
 		return nil, err
 	}
 	w.Start(time.Second)
-	w.Watch()
 	for _, f := range s.Faults {
 		w.RunTo(f.At)
 		w.note(nil, "%s", f)
@@ -58,7 +171,7 @@ func (s Scenario) Run() (*World, error) {
 
 // Shrink returns a scenario with as few of the faults as still break something.
 func (s Scenario) Shrink() Scenario {
-	for size := len(s.Faults) / 2; size > 0; {
+	for size := max(1, len(s.Faults)/2); size > 0; {
 		smaller := false
 		for at := 0; at+size <= len(s.Faults); {
 			try := s
@@ -76,18 +189,24 @@ func (s Scenario) Shrink() Scenario {
 	return s
 }
 
-// Report is what a person needs of a run that broke something: the seed, the faults, what broke, and the end of the flow.
+// reportLines is how much of the flow a report shows.
+const reportLines = 80
+
+// Report is what a person needs of a run that broke something: the seed, the faults, what broke, and the flow up to there.
 func (s Scenario) Report(w *World) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d, %d nodes, %d segments\n", s.Seed, s.Nodes, len(w.segments))
+	fmt.Fprintf(&b, "seed %d, %d nodes, %d segments, %d issuers, loss %g, late %g\n", s.Seed, s.Nodes, len(w.segments), len(w.law.books), s.Loss, s.Late)
 	for _, f := range s.Faults {
 		fmt.Fprintf(&b, "  fault  %s\n", f)
 	}
 	for _, l := range w.broken {
 		fmt.Fprintf(&b, "  broken %s\n", l)
 	}
-	const most = 60
-	for _, l := range w.flow[max(0, len(w.flow)-most):] {
+	last := slices.IndexFunc(w.flow, func(l line) bool { return strings.HasPrefix(l.text, "BROKEN") }) + 1
+	if last == 0 {
+		last = len(w.flow)
+	}
+	for _, l := range w.flow[max(0, last-reportLines):last] {
 		who := "mesh"
 		if l.node >= 0 {
 			who = fmt.Sprintf("node %d", l.node)

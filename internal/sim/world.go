@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/trust"
 )
@@ -17,25 +18,43 @@ import (
 // service is what every node offers, to everybody.
 const service = "echo"
 
+const (
+	tcpPort = 7477
+	udpPort = 7478
+
+	// segmentSize is how many hosts stand on one link unless told otherwise.
+	segmentSize = 250
+	// nearMin and nearMax are the latency on a link, one way; siteMedian is the median of that between two links.
+	nearMin    = 200 * time.Microsecond
+	nearMax    = time.Millisecond
+	siteMedian = 25 * time.Millisecond
+	// maxFlow bounds the lines kept for people; maxBroken the broken invariants.
+	maxFlow   = 4096
+	maxBroken = 16
+)
+
 // Config says what to simulate. The zero value of a field without a remark is none.
 type Config struct {
-	Seed     uint64
-	Nodes    int
-	Segment  int           // hosts on one link; 0: 250
-	Issuers  int           // 0: 1
-	Loss     float64       // of beacons
-	Late     float64       // share of records that come 200 ms late
-	NoFlood  bool          // what is pushed is lost; only digests and vectors spread
-	Wall     time.Duration // added to every wall clock
-	Quiet    bool          // keep no flow for people: for large meshes
-	noChecks bool
+	Seed    uint64
+	Nodes   int
+	Segment int           // hosts on one link; 0: 250
+	Issuers int           // 0: 1
+	Loss    float64       // share of beacons that is lost
+	Late    float64       // share of records that come 200 ms late
+	NoFlood bool          // what is pushed is lost; only digests and vectors spread
+	Wall    time.Duration // added to every wall clock
+	Life    time.Duration // of certificates; 0: 30 days
+	Since   time.Duration // for which certificates have been in force; 0: an hour
+	Quiet   bool          // keep no flow for people: for large meshes
 }
 
 // World is a mesh under simulation.
 type World struct {
-	cfg   Config
-	law   *law
-	rng   *rand.Rand
+	// immutable
+	cfg Config
+	law *law
+	rng *rand.Rand
+
 	now   time.Duration
 	queue queue
 	nodes []*Node
@@ -44,51 +63,65 @@ type World struct {
 
 	segments [][]*Node
 	at       map[netip.AddrPort]*Node
+	sites    map[[2]int]time.Duration
+	silent   []time.Duration // by segment: until when no beacon is heard there
 	cuts     []*cut
+	cutAt    time.Duration // when the newest cut began or ended
+
+	envelopes map[place][]byte
+	records   map[string]core.BeaconIn
+	digests   map[*trust.State][8]byte
+	reference *trust.Memory // everything that was ever signed and does not contradict
+	follows   []*follow
+
+	count       int // members of
+	countOf     *trust.State
+	falsePrunes int
 
 	flow   []line
 	broken []string
-}
-
-// line is one line of the flow.
-type line struct {
-	at   time.Duration
-	node int
-	text string
-}
-
-// cut is a part of the network that is gone for others.
-type cut struct {
-	blocks func(from, to *Node) bool
-	over   bool
+	pairs  map[[2]int]time.Duration // in a full mesh: since when a pair that can have a session has none
 }
 
 // New founds a mesh; nothing runs yet.
 func New(cfg Config) (*World, error) {
 	if cfg.Segment == 0 {
-		cfg.Segment = 250
+		cfg.Segment = segmentSize
 	}
-	l, err := found(cfg.Nodes, max(cfg.Issuers, 1))
+	l, err := found(cfg)
 	if err != nil {
 		return nil, err
 	}
+	var seed [32]byte
+	binary.BigEndian.PutUint64(seed[:], cfg.Seed)
+	copy(seed[8:], "meshkey simulation")
 	w := &World{
-		cfg: cfg, law: l, rng: rand.New(rand.NewPCG(cfg.Seed, 0x6d65736868)), trace: sha256.New(), at: map[netip.AddrPort]*Node{},
+		cfg: cfg, law: l, rng: rand.New(rand.NewChaCha8(seed)), trace: sha256.New(), at: map[netip.AddrPort]*Node{},
+		sites: map[[2]int]time.Duration{}, envelopes: map[place][]byte{}, records: map[string]core.BeaconIn{},
+		digests: map[*trust.State][8]byte{}, pairs: map[[2]int]time.Duration{}, reference: l.beginning(),
 	}
 	for i := range cfg.Nodes {
-		n := &Node{w: w, i: i, id: l.nodes[i], cert: l.certs[i], segment: i / cfg.Segment, powered: true, disk: l.beginning()}
+		n := &Node{w: w, i: i, id: l.nodes[i].NodeID(), key: l.nodes[i], cert: l.certs[i], segment: i / cfg.Segment, powered: true, disk: l.beginning()}
 		if n.segment == len(w.segments) {
 			w.segments = append(w.segments, nil)
+			w.silent = append(w.silent, 0)
 		}
 		w.segments[n.segment] = append(w.segments[n.segment], n)
-		n.move(0)
+		n.place()
 		w.nodes = append(w.nodes, n)
 	}
+	w.in(checkEvery, w.look)
 	return w, nil
 }
 
 // Nodes returns the nodes, in the order of their ids.
 func (w *World) Nodes() []*Node { return w.nodes }
+
+// Node returns one of them.
+func (w *World) Node(i int) *Node { return w.nodes[i] }
+
+// Segments is the number of links.
+func (w *World) Segments() int { return len(w.segments) }
 
 // Now is the virtual time.
 func (w *World) Now() time.Duration { return w.now }
@@ -96,8 +129,8 @@ func (w *World) Now() time.Duration { return w.now }
 // Steps is how many steps the cores have made.
 func (w *World) Steps() uint64 { return w.steps }
 
-// Trace is the hash of everything every core did so far.
-func (w *World) Trace() [32]byte { return [32]byte(w.trace.Sum(nil)) }
+// Broken returns the invariants that were broken.
+func (w *World) Broken() []string { return w.broken }
 
 // Start starts every node within the given time.
 func (w *World) Start(within time.Duration) {
@@ -119,6 +152,19 @@ func (w *World) RunTo(at time.Duration) {
 	w.now = at
 }
 
+// RunUntil lets time pass until something holds, looked at every 10 ms, and returns how long that took; -1: longer than the limit.
+func (w *World) RunUntil(limit time.Duration, holds func() bool) time.Duration {
+	const look = 10 * time.Millisecond
+	for began := w.now; ; w.RunFor(look) {
+		switch {
+		case holds():
+			return w.now - began
+		case w.now-began >= limit:
+			return -1
+		}
+	}
+}
+
 func (w *World) in(d time.Duration, do func()) { w.queue.push(w.now+max(d, 0), do) }
 
 func (w *World) between(lo, hi time.Duration) time.Duration {
@@ -130,119 +176,50 @@ func (w *World) chance(p float64) bool { return p > 0 && w.rng.Float64() < p }
 // latency is the time one way from one node to another, of one record.
 func (w *World) latency(a, b *Node) time.Duration {
 	if a.segment == b.segment {
-		return w.between(200*time.Microsecond, time.Millisecond)
+		return w.between(nearMin, nearMax)
 	}
-	return w.site(a.segment, b.segment) + w.between(0, time.Millisecond)
+	return w.site(a.segment, b.segment) + w.between(0, nearMax)
 }
 
 // site is the latency between two segments, fixed by the seed: lognormal, with a median of 25 ms.
 func (w *World) site(a, b int) time.Duration {
-	var key [24]byte
-	binary.BigEndian.PutUint64(key[:], w.cfg.Seed)
-	binary.BigEndian.PutUint64(key[8:], uint64(min(a, b)))
-	binary.BigEndian.PutUint64(key[16:], uint64(max(a, b)))
-	h := sha256.Sum256(key[:])
-	normal := rand.New(rand.NewPCG(binary.BigEndian.Uint64(h[:]), binary.BigEndian.Uint64(h[8:]))).NormFloat64()
-	ms := 25 * math.Exp(0.5*min(max(normal, -2), 2))
-	return time.Duration(ms * float64(time.Millisecond))
+	pair := [2]int{min(a, b), max(a, b)}
+	if d, ok := w.sites[pair]; ok {
+		return d
+	}
+	normal := rand.New(rand.NewPCG(w.cfg.Seed, uint64(pair[0])<<32|uint64(pair[1]))).NormFloat64()
+	d := time.Duration(math.Exp(0.5*min(max(normal, -2), 2)) * float64(siteMedian))
+	w.sites[pair] = d
+	return d
 }
 
-// blocked reports whether nothing gets from one node to another.
-func (w *World) blocked(from, to *Node) bool {
-	if !to.powered {
-		return true
-	}
-	for _, c := range w.cuts {
-		if !c.over && c.blocks(from, to) {
-			return true
+// digest is the digest of a state that many nodes share.
+func (w *World) digest(s *trust.State) [8]byte {
+	d, ok := w.digests[s]
+	if !ok {
+		if len(w.digests) > 1024 {
+			clear(w.digests)
 		}
+		d = s.Digest()
+		w.digests[s] = d
 	}
-	return false
+	return d
 }
 
-// note adds a line to the flow.
-func (w *World) note(n *Node, format string, args ...any) {
-	if w.cfg.Quiet {
-		return
-	}
-	i := -1
-	if n != nil {
-		i = n.i
-	}
-	w.flow = append(w.flow, line{w.now, i, fmt.Sprintf(format, args...)})
-}
-
-// fail notes a broken invariant.
-func (w *World) fail(format string, args ...any) {
-	if w.cfg.noChecks {
-		return
-	}
-	if len(w.broken) < 16 {
-		w.broken = append(w.broken, fmt.Sprintf("%v: ", w.now)+fmt.Sprintf(format, args...))
-	}
-}
-
-// Broken returns the invariants that were broken.
-func (w *World) Broken() []string { return w.broken }
-
-// traceEffect puts one effect of one node into the trace. Times of the wall are left out: they differ by configuration.
-func (w *World) traceEffect(n *Node, e core.Effect) {
-	var b [40]byte
-	binary.BigEndian.PutUint64(b[:], uint64(w.now))
-	binary.BigEndian.PutUint32(b[8:], uint32(n.i))
-	switch e := e.(type) {
-	case core.SendRaw:
-		h := sha256.Sum256(e.Raw)
-		copy(b[20:], h[:16])
-		b[12] = 1
-		binary.BigEndian.PutUint32(b[13:], uint32(e.ID))
-	case core.Dial:
-		b[12] = 2
-		binary.BigEndian.PutUint32(b[13:], uint32(e.ID))
-		copy(b[20:], e.Peer[:16])
-	case core.CloseSession:
-		b[12] = 3
-		binary.BigEndian.PutUint32(b[13:], uint32(e.ID))
-		b[20] = byte(e.Code)
-	case core.Heartbeat:
-		b[12] = 4
-		binary.BigEndian.PutUint32(b[13:], uint32(e.ID))
-		copy(b[20:], e.Digest[:])
-	case core.SessionState:
-		b[12] = 5
-		binary.BigEndian.PutUint32(b[13:], uint32(e.ID))
-		b[20], b[21] = byte(e.State), byte(e.Local)
-	case core.PeerChanged:
-		b[12] = 6
-		b[13] = byte(e.Presence)
-		copy(b[20:], e.Peer[:16])
-	case core.CutNode:
-		b[12] = 7
-		copy(b[20:], e.Node[:16])
-	case core.SendBeacon:
-		b[12] = 8
-		b[13] = byte(e.Flags)
-	case core.SetTimer:
-		b[12] = 9
-		binary.BigEndian.PutUint64(b[20:], uint64(e.At))
-	case core.Send:
-		b[12] = 10
-		binary.BigEndian.PutUint32(b[13:], uint32(e.ID))
-		b[20] = byte(e.Body.Kind())
-	default:
-		b[12] = 11
-		copy(b[13:], fmt.Sprintf("%T", e))
-	}
-	w.trace.Write(b[:])
-}
-
-// Publish writes ops as an issuer and gives the entry to a node, as its own admin would.
+// Publish writes ops as an issuer and gives the entry to a node, as its own admin would: it is durable there before anybody is sent it.
 func (w *World) Publish(at *Node, issuer int, ops ...trust.Op) trust.Change {
-	c, err := w.law.books[issuer].AppendOwn(w.law.issuers[issuer], epoch0+int64(w.now/time.Second), ops...)
+	c := w.sign(w.law.books[issuer], issuer, ops...)
+	at.learn(c)
+	return c
+}
+
+// sign writes the next entry of an issuer's book.
+func (w *World) sign(book *trust.Memory, issuer int, ops ...trust.Op) trust.Change {
+	c, err := book.AppendOwn(w.law.issuers[issuer], epoch0+int64(w.now/time.Second), ops...)
 	if err != nil {
 		panic(fmt.Sprintf("sim: own entry: %v", err)) // the scenario is wrong
 	}
-	at.learn(c)
+	_, _ = w.reference.ApplyEntry(c.Entry, epoch0) // the other branch of a fork comes back as evidence
 	return c
 }
 
@@ -250,4 +227,21 @@ func (w *World) Publish(at *Node, issuer int, ops ...trust.Op) trust.Change {
 func (w *World) Revoke(at, gone *Node) trust.Change {
 	w.note(at, "revokes %d", gone.i)
 	return w.Publish(at, 0, trust.OpRevokeNode{Node: gone.id, Reason: 1})
+}
+
+// Fork lets a stolen issuer key contradict itself: two nodes are given different entries with one number, each of which revokes another
+// node.
+func (w *World) Fork(issuer int, at, other, gone, also *Node) (a, b trust.Change) {
+	w.note(at, "is given one entry of issuer %d, and node %d another with its number", issuer, other.i)
+	stolen := w.law.books[issuer].Clone()
+	a = w.Publish(at, issuer, trust.OpRevokeNode{Node: gone.id, Reason: 2})
+	b = w.sign(stolen, issuer, trust.OpRevokeNode{Node: also.id, Reason: 3})
+	other.learn(b)
+	return a, b
+}
+
+// Revoked reports whether the mesh has revoked a node.
+func (w *World) revoked(id keys.NodeID) bool {
+	_, gone := w.reference.Current().Revoked(id)
+	return gone
 }

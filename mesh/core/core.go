@@ -45,17 +45,19 @@ type Core struct {
 	timerSet  time.Duration
 
 	// trust
-	st       *trust.State // Ledger's, as of this step
-	digest   [8]byte      // of digestOf
-	digestOf *trust.State
-	swept    uint64        // epoch of the state all members were walked in
-	sweptTo  int64         // the walk holds until this trust time; 0: for ever
-	views    []keys.NodeID // peers whose view was compared with this node's since the start
-	waited   bool          // long enough for views: full is given without them
-	listened bool          // long enough to have heard everybody who is there
-	syncFrom time.Duration // when the wait began
-	syncT    *timer
-	changeT  *timer
+	st         *trust.State // Ledger's, as of this step
+	digest     [8]byte      // of digestOf
+	digestOf   *trust.State
+	branches   [][8]byte // digests of other branches of forked issuers, compared with this node's view
+	branchesOf *trust.State
+	swept      uint64        // epoch of the state all members were walked in
+	sweptTo    int64         // the walk holds until this trust time; 0: for ever
+	views      []keys.NodeID // peers whose view was compared with this node's since the start
+	waited     bool          // long enough for views: full is given without them
+	listened   bool          // long enough to have heard everybody who is there
+	syncFrom   time.Duration // when the wait began
+	syncT      *timer
+	changeT    *timer
 
 	// peers, sessions, dials
 	peers      map[keys.NodeID]*peer

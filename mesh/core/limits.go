@@ -160,6 +160,9 @@ const (
 	maxFinding = 256
 	maxAskers  = 8
 	findWait   = 5 * time.Second
+	// maxBranches bounds the views remembered that differ by forked issuers alone: a thief can make many branches, and each costs a
+	// comparison as long as it is not remembered.
+	maxBranches = 64
 	// crowdRecords is peerRecords of a large mesh.
 	crowdRecords = 8
 	// peerRecords is the most beacon envelopes told to a new session.

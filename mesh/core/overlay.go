@@ -263,7 +263,7 @@ func (c *Core) heardInCrowd(p *peer, ev BeaconIn) {
 	c.fillSoon()
 	switch {
 	case ev.Told:
-	case ev.Digest == c.digestNow():
+	case ev.Digest == c.digestNow(), c.knowsBranch(ev.Digest):
 		p.differs = 0
 	default:
 		if p.differs++; p.differs >= 2 && c.now.Mono >= p.shunned {

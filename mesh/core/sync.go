@@ -143,6 +143,7 @@ func (c *Core) syncFrame(s *sess, kind session.Kind, raw []byte) {
 	c.sendFrames(s, r.Send)
 	if s.sync.Synced() {
 		c.sawView(s.peer)
+		c.noteBranch(s)
 	}
 	if c.byID[s.id] != nil {
 		c.countFlood(s, kind)
@@ -225,11 +226,31 @@ func describe(ch trust.Change) string {
 	return "nothing"
 }
 
+// noteBranch remembers the digest of a view that differs from this node's by branches of forked issuers alone. Until a root decides
+// that is no news, and neither vectors nor dials will change it.
+func (c *Core) noteBranch(s *sess) {
+	digest, ok := s.sync.OtherBranch()
+	if !ok {
+		return
+	}
+	if c.branchesOf != c.st {
+		c.branches, c.branchesOf = nil, c.st
+	}
+	if len(c.branches) < maxBranches && !slices.Contains(c.branches, digest) {
+		c.branches = append(c.branches, digest)
+	}
+}
+
+// knowsBranch reports whether a digest is one of those, as of the log of now.
+func (c *Core) knowsBranch(digest [8]byte) bool {
+	return c.branchesOf == c.st && slices.Contains(c.branches, digest)
+}
+
 // digestHint compares a peer's digest with this node's; if they still differ after a little while, in which the cause often arrives
 // by itself, the peer is sent this node's vector.
 func (c *Core) digestHint(s *sess, digest [8]byte) {
 	s.theirs = digest
-	if digest == c.digestNow() || digest == [8]byte{} || s.sync == nil || s.pullT.pending() {
+	if digest == c.digestNow() || digest == [8]byte{} || s.sync == nil || s.pullT.pending() || c.knowsBranch(digest) {
 		return
 	}
 	s.pullT = c.after(c.jitter(0, pullJitter), func() {

@@ -470,3 +470,42 @@ func TestOnlyMembersViewsCount(t *testing.T) {
 		t.Fatal("the other member's view is not enough")
 	}
 }
+
+// Two branches of a forked issuer stay two digests until a root decides. Once compared, they are no reason to send vectors with every
+// heartbeat.
+func TestKnownForkIsQuiet(t *testing.T) {
+	s := settledMesh(t, 2, 3)
+	f := s.f
+	twin, err := trust.NewMemory(f.genesis, nil)
+	f.check(err)
+	for _, fr := range f.history {
+		f.apply(twin, fr)
+	}
+	other, err := twin.AppendOwn(f.issuer, epoch0, trust.OpRevokeNode{Node: keyOf("x").NodeID(), Reason: 1})
+	f.check(err)
+	s.nodes[0].publish(f.write(trust.OpRevokeNode{Node: keyOf("y").NodeID(), Reason: 1}))
+	s.nodes[1].publish(other)
+	s.runFor(60 * second)
+	for _, n := range s.nodes {
+		if _, ok := n.ledger.Current().EvidenceOf(f.issuer.Public()); !ok {
+			t.Fatalf("node %d has no evidence", n.i)
+		}
+	}
+	if s.nodes[0].ledger.Current().Digest() == s.nodes[1].ledger.Current().Digest() {
+		t.Fatal("both hold one branch: nothing is tested")
+	}
+	since := s.now
+	s.runFor(180 * second)
+	for _, n := range s.nodes {
+		frames, _ := effects[SendRaw](n, since)
+		vecs := 0
+		for _, e := range frames {
+			if parsed(t, e.Raw).Kind() == session.KindVec {
+				vecs++
+			}
+		}
+		if vecs > 7 {
+			t.Fatalf("node %d sent %d vectors in three minutes", n.i, vecs)
+		}
+	}
+}

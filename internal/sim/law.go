@@ -1,9 +1,11 @@
 package sim
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
-	"sort"
+	"slices"
+	"time"
 
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/keys"
@@ -23,7 +25,7 @@ type law struct {
 	mesh    keys.MeshID
 	issuers []*keys.SigningKey
 	books   []*trust.Memory // what each issuer has signed, as it knows the mesh; the first is everybody's beginning
-	nodes   []keys.NodeID
+	nodes   []*keys.SigningKey
 	certs   []*identity.SignedCertificate
 	serial  uint64
 }
@@ -38,8 +40,16 @@ func keyOf(format string, args ...any) *keys.SigningKey {
 	return k
 }
 
-// found makes the law of a mesh of n members, enrolled for 30 days by the first issuer. Everybody may use everybody's service.
-func found(n, issuers int) (*law, error) {
+// found makes the law of a mesh: its members are enrolled by the first issuer. Everybody may use everybody's service.
+func found(cfg Config) (*law, error) {
+	n, issuers := cfg.Nodes, max(cfg.Issuers, 1)
+	life, since := int64(cfg.Life/time.Second), int64(cfg.Since/time.Second)
+	if life == 0 {
+		life = 30 * day
+	}
+	if since == 0 {
+		since = hour
+	}
 	root := keyOf("sim root")
 	l := &law{}
 	var list []trust.Issuer
@@ -47,12 +57,12 @@ func found(n, issuers int) (*law, error) {
 		k := keyOf("sim issuer %d", i)
 		l.issuers = append(l.issuers, k)
 		list = append(list, trust.Issuer{
-			ID: k.Public(), Caps: trust.CapEnroll | trust.CapRevoke | trust.CapGrant, Tags: []string{"*"}, MaxTTL: 90 * day,
-			NotAfter: epoch0 + 365*day, Name: fmt.Sprintf("i%d", i),
+			ID: k.Public(), Caps: trust.CapEnroll | trust.CapRevoke | trust.CapGrant, Tags: []string{"*"}, MaxTTL: since + life,
+			NotAfter: epoch0 + 10*365*day, Name: fmt.Sprintf("i%d", i),
 		})
 	}
 	genesis, mesh, err := trust.NewGenesis(trust.GenesisConfig{
-		Name: "sim", Issued: epoch0 - hour, Keys: []trust.RootKey{{Pub: root.Public(), Name: "root"}}, Issuers: list, GroupIssuer: l.issuers[0].Public(),
+		Name: "sim", Issued: epoch0 - since, Keys: []trust.RootKey{{Pub: root.Public(), Name: "root"}}, Issuers: list, GroupIssuer: l.issuers[0].Public(),
 	}, root)
 	if err != nil {
 		return nil, err
@@ -62,18 +72,20 @@ func found(n, issuers int) (*law, error) {
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]keys.NodeID, n)
+	book.Share(trust.NewShared()) // what one node has verified on a state, another one need not
 	for i := range n {
-		ids[i] = keyOf("sim node %d", i).NodeID()
+		l.nodes = append(l.nodes, keyOf("sim node %d", i))
 	}
-	sort.Slice(ids, func(i, j int) bool { return string(ids[i][:]) < string(ids[j][:]) })
-	l.nodes = ids
+	slices.SortFunc(l.nodes, func(a, b *keys.SigningKey) int {
+		x, y := a.NodeID(), b.NodeID()
+		return bytes.Compare(x[:], y[:])
+	})
 	ops := []trust.Op{trust.OpGrant{GID: 1, Who: trust.AnyNode(), What: trust.What{Target: trust.AnyNode(), Service: service}}}
-	for i, id := range ids {
+	for i, k := range l.nodes {
 		l.serial++
 		c, err := identity.IssueCertificate(identity.Certificate{
-			Mesh: mesh, Node: id, Serial: l.serial, Issuer: l.issuers[0].Public(), NotBefore: epoch0 - hour, NotAfter: epoch0 + 30*day,
-			Name: fmt.Sprintf("n%d", i), RenewUntil: epoch0 + 365*day,
+			Mesh: mesh, Node: k.NodeID(), Serial: l.serial, Issuer: l.issuers[0].Public(), NotBefore: epoch0 - since, NotAfter: epoch0 + life,
+			Name: fmt.Sprintf("n%d", i), RenewUntil: epoch0 + 10*365*day,
 		}, l.issuers[0])
 		if err != nil {
 			return nil, err
@@ -94,3 +106,9 @@ func found(n, issuers int) (*law, error) {
 
 // beginning is the log every node starts with.
 func (l *law) beginning() *trust.Memory { return l.books[0].Clone() }
+
+// next is the number of an issuer's next entry.
+func (l *law) next(issuer int) uint64 {
+	seq, _, _ := l.books[issuer].Current().Position(l.issuers[issuer].Public())
+	return seq + 1
+}
