@@ -21,11 +21,15 @@ import (
 
 // invitePSK is the handshake's question whether an invite deserves an answer.
 func (n *Node) invitePSK(id identity.InviteID) (keys.PSK, bool) {
-	if n.cfg.Issuer == nil {
+	issuer := n.issuer.Load()
+	if issuer == nil {
 		return keys.PSK{}, false
 	}
-	return n.cfg.Issuer.PSK(id)
+	return issuer.PSK(id)
 }
+
+// SetIssuer makes a running node enrol with an issuer's key that was made after its start.
+func (n *Node) SetIssuer(i *enroll.Issuer) { n.issuer.Store(i) }
 
 // serveEnrolment is the issuer's side of an enrolment session:
 //
@@ -41,7 +45,7 @@ func (n *Node) serveEnrolment(ctx context.Context, conn net.Conn, res *handshake
 		return
 	}
 	// Before a word about the mesh: somebody else may have found a used invite.
-	if err := n.cfg.Issuer.May(res.Invite, res.Peer.Node); err != nil {
+	if err := n.issuer.Load().May(res.Invite, res.Peer.Node); err != nil {
 		ctl.Close(n.refuseEnrolment(ctl, res, src, err))
 		return
 	}
@@ -129,7 +133,7 @@ func (n *Node) grantEnrolment(ctl *session.Control, raw []byte, res *handshake.R
 	}
 	words := identity.Words(res.Keys.Hash)
 	// The record is durable before the node is a member: an enrolment that nobody can see afterwards does not happen.
-	g, err := n.cfg.Issuer.Spend(res.Invite, csr, func(cert *identity.SignedCertificate, again bool) error {
+	g, err := n.issuer.Load().Spend(res.Invite, csr, func(cert *identity.SignedCertificate, again bool) error {
 		e := audit.Event{
 			Time: time.Now(), Code: audit.InviteSpend, Actor: csr.Node.Compact(), Target: cert.Name, Verdict: audit.Allowed,
 			Session: res.Invite.String(), After: fmt.Sprintf("serial %d, words %s %s %s", cert.Serial, words[0], words[1], words[2]),
@@ -148,7 +152,7 @@ func (n *Node) grantEnrolment(ctl *session.Control, raw []byte, res *handshake.R
 	n.log.Info("enrolled", "node", g.Certificate.Name, "id", csr.Node.Short(), "words", words, "from", src)
 	n.notify(Event{Kind: EventTrust, Node: csr.Node, Text: "enrolled " + g.Certificate.Name})
 	// The newcomer checks its own enrolment in the log before it believes the certificate.
-	if seq, _, ok := n.State().Position(n.cfg.Issuer.Key.Public()); ok {
+	if seq, _, ok := n.State().Position(n.issuer.Load().Key.Public()); ok {
 		if err := send(n.entriesFrom(seq)); err != nil {
 			return session.CodeNormal, err
 		}
@@ -161,7 +165,7 @@ func (n *Node) grantEnrolment(ctl *session.Control, raw []byte, res *handshake.R
 
 // entriesFrom returns this issuer's newest entries, enough for a newcomer that was in step when it asked.
 func (n *Node) entriesFrom(last uint64) []trust.Frame {
-	issuer := n.cfg.Issuer.Key.Public()
+	issuer := n.issuer.Load().Key.Public()
 	first := uint64(1)
 	if last > tailEntries {
 		first = last - tailEntries + 1

@@ -111,6 +111,7 @@ type Node struct {
 	endpointsA atomic.Pointer[[]netip.AddrPort] // announced
 	record     atomic.Pointer[[]byte]           // own newest beacon envelope
 	cert       atomic.Pointer[identity.SignedCertificate]
+	issuer     atomic.Pointer[enroll.Issuer] // nil on a node that enrols nobody
 
 	// owned by the loop
 	core  *core.Core
@@ -179,6 +180,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.ctx, n.cut = context.WithCancel(context.Background())
 	n.cert.Store(cfg.Certificate)
+	n.issuer.Store(cfg.Issuer)
 	var err error
 	if n.pins, err = openPins(cfg.State, "pins"); err != nil {
 		return nil, err

@@ -163,6 +163,33 @@ func (p *Proposal) Root() ([]byte, error) {
 	return raw, errors.Join(r.checkFollows(p.Base()), r.checkSignatures(p.Base()))
 }
 
+// CheckNext reports whether raw is a valid successor of the current root, and returns it. The errors are ErrInvalid, ErrHave, ErrVoid
+// (it follows an older root than the current one), ErrGap (a newer one) and ErrRootFork.
+func (s *State) CheckNext(raw []byte) (*Root, error) {
+	r, err := parseRoot(raw)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	last := s.Root()
+	held, ok := s.RootAt(r.Version)
+	switch {
+	case r.Mesh != s.mesh:
+		return nil, invalidf("root: of another mesh")
+	case ok && held.hash == r.hash:
+		return nil, fmt.Errorf("root %d: %w", r.Version, ErrHave)
+	case len(s.pending) > 0:
+		return nil, ErrRootFork
+	case r.Version <= last.Version:
+		return nil, fmt.Errorf("it follows root %d, and the mesh is at root %d: %w", r.Version-1, last.Version, ErrVoid)
+	case r.Version > last.Version+1:
+		return nil, fmt.Errorf("it follows root %d, and this node has root %d: %w", r.Version-1, last.Version, ErrGap)
+	}
+	if err := errors.Join(r.checkFollows(last), r.checkSignatures(last)); err != nil {
+		return nil, invalid(err)
+	}
+	return r, nil
+}
+
 // Encode writes the file; the format is in the package's documentation.
 func (p *Proposal) Encode() ([]byte, error) {
 	var b bytes.Buffer

@@ -56,6 +56,9 @@ func runEnroll(ctx context.Context, c *cli, o enrollOptions) error {
 		return err
 	}
 	r := enrollRequest{StateDir: p.State, Invite: inv}
+	if r.Keys, err = c.ownKeyOptions(ctx); err != nil {
+		return err
+	}
 	if r.DaemonPassphrase, err = optionalSecret(o.DaemonSecret); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/config"
+	"github.com/sovereignmesh/meshkey/internal/daemon"
 )
 
 // system is what the verbs need that is not behind the control socket. wire.go connects it to internal/daemon. Errors are
@@ -26,7 +27,9 @@ type initRequest struct {
 	Mesh             string
 	Name             string
 	Tags             []string
-	RootPassphrase   []byte
+	RootPassphrase   []byte   // seals the root key, unless there are RootRecipients
+	RootRecipients   []string // age recipients
+	Keys             daemon.KeyOptions
 	DaemonPassphrase []byte // empty: the daemon's own keys are sealed to an identity file, so that it starts unattended
 }
 
@@ -58,6 +61,7 @@ type enrollRequest struct {
 	Invite           *identity.Invite
 	Confirm          func(offer) bool
 	DaemonPassphrase []byte
+	Keys             daemon.KeyOptions
 }
 
 // enrollDocument is the membership.
@@ -83,6 +87,7 @@ type runRequest struct {
 	Config     *config.Config
 	ReadGroup  *uint32 // resolved from the configuration
 	Version    control.Version
+	Keys       daemon.KeyOptions
 	Passphrase func() ([]byte, error) // asked for if the node's keys are sealed to one
 	Log        *slog.Logger
 	Ready      func() // called once, when the daemon serves

@@ -22,6 +22,7 @@ func wired() system {
 func wireInit(ctx context.Context, o initRequest) (*initDocument, error) {
 	r, err := daemon.Init(ctx, daemon.InitOptions{
 		StateDir: o.StateDir, Mesh: o.Mesh, Name: o.Name, Tags: o.Tags, RootPassphrase: string(o.RootPassphrase),
+		RootRecipients: o.RootRecipients, Keys: o.Keys,
 		DaemonPassphrase: string(o.DaemonPassphrase),
 	})
 	if err != nil {
@@ -35,7 +36,7 @@ func wireInit(ctx context.Context, o initRequest) (*initDocument, error) {
 
 func wireEnroll(ctx context.Context, o enrollRequest) (*enrollDocument, error) {
 	r, err := daemon.Enroll(ctx, daemon.EnrollOptions{
-		StateDir: o.StateDir, Invite: o.Invite, DaemonPassphrase: string(o.DaemonPassphrase),
+		StateDir: o.StateDir, Invite: o.Invite, DaemonPassphrase: string(o.DaemonPassphrase), Keys: o.Keys,
 		Confirm: func(of mesh.Offer) bool {
 			return o.Confirm == nil || o.Confirm(offer{
 				Mesh: control.MeshInfo{Name: of.Mesh, ID: of.MeshID.String()}, Issuer: control.NodeRef{Name: of.Issuer, ID: of.IssuerID.Compact()},
@@ -57,7 +58,7 @@ func wireRun(ctx context.Context, o runRequest) error {
 	d := daemon.Options{
 		StateDir: o.StateDir, Socket: o.Socket, Version: o.Version, Listen: o.Config.ListenAddrs(), BeaconPort: o.Config.BeaconPort(),
 		LoopbackOnly: o.Config.Network.LoopbackOnly, Ignore: o.Config.Network.IgnoreInterfaces, Include: o.Config.Network.Interfaces,
-		Endpoints: o.Config.ExtraEndpoints(), Seeds: o.Config.Mesh.Seeds, ReadGroup: o.ReadGroup, Log: o.Log, Ready: o.Ready,
+		Endpoints: o.Config.ExtraEndpoints(), Seeds: o.Config.Mesh.Seeds, ReadGroup: o.ReadGroup, Log: o.Log, Ready: o.Ready, Keys: o.Keys,
 		Passphrase: func() (string, error) {
 			b, err := o.Passphrase()
 			return string(b), err
@@ -93,6 +94,8 @@ func stateError(err error) error {
 		return control.Errorf(control.Failed, "use another directory with --state", "this state directory is a member of a mesh already; a membership is never overwritten")
 	case errors.Is(err, keys.ErrPassphrase):
 		return control.Errorf(control.Failed, "try again", "%w", err)
+	case errors.Is(err, keys.ErrPlugin):
+		return control.Errorf(control.Usage, "", "%w", err)
 	case errors.Is(err, keys.ErrKeyFile), errors.Is(err, keys.ErrOtherKey), errors.Is(err, keys.ErrLocked):
 		return control.Errorf(control.Unverified, "restore the file from a backup, or enrol again with another --state", "%w", err)
 	case errors.Is(err, syscall.EADDRINUSE):

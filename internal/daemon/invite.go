@@ -14,7 +14,7 @@ import (
 
 // CreateInvite implements control.Inviter.
 func (d *Daemon) CreateInvite(_ context.Context, by control.Caller, r *control.InviteRequest) (*control.InviteResult, error) {
-	if d.enroll == nil {
+	if d.signer() == nil {
 		return nil, errNotIssuer()
 	}
 	if err := identity.CheckName(r.Name); err != nil {
@@ -31,7 +31,7 @@ func (d *Daemon) CreateInvite(_ context.Context, by control.Caller, r *control.I
 	if r.TTLMS != 0 {
 		ttl = r.TTLMS / 1000
 	}
-	if err := d.enroll.CheckName(r.Name, tags, enroll.DefaultCertificateLife); err != nil {
+	if err := d.own.Load().enroll.CheckName(r.Name, tags, enroll.DefaultCertificateLife); err != nil {
 		code := control.Failed
 		if errors.Is(err, enroll.ErrMayNot) {
 			code = control.Denied
@@ -50,7 +50,7 @@ func (d *Daemon) CreateInvite(_ context.Context, by control.Caller, r *control.I
 	if err := d.record(by, audit.Event{Code: audit.InviteCreate, Target: r.Name, Session: v.ID.String()}); err != nil {
 		return nil, err
 	}
-	if err := d.book.Create(v, now); err != nil {
+	if err := d.own.Load().book.Create(v, now); err != nil {
 		return nil, control.Errorf(control.Failed, "meshkey invite ls", "%w", err)
 	}
 	text := d.inviteText(&v)
@@ -65,7 +65,7 @@ func (d *Daemon) CreateInvite(_ context.Context, by control.Caller, r *control.I
 func (d *Daemon) inviteText(v *enroll.Invite) string {
 	st := d.store.Current()
 	inv := identity.Invite{
-		Mesh: d.meshID, ID: v.ID, Secret: d.enroll.Secret(v.ID), RootVersion: st.Root().Version, RootHash: st.Root().Hash(),
+		Mesh: d.meshID, ID: v.ID, Secret: d.own.Load().enroll.Secret(v.ID), RootVersion: st.Root().Version, RootHash: st.Root().Hash(),
 		IssuerNode: d.key.NodeID(), Expiry: v.Expiry, Name: v.Name,
 	}
 	for _, is := range st.Root().Issuers {
@@ -94,12 +94,12 @@ func (d *Daemon) inviteDoc(v *enroll.Invite, now int64) control.Invite {
 
 // Invites implements control.Inviter.
 func (d *Daemon) Invites(context.Context) (*control.Invites, error) {
-	if d.book == nil {
+	if d.signer() == nil {
 		return nil, errNotIssuer()
 	}
 	now := d.trustNow()
 	out := &control.Invites{Invites: []control.Invite{}}
-	for _, v := range d.book.List(now) {
+	for _, v := range d.own.Load().book.List(now) {
 		out.Invites = append(out.Invites, d.inviteDoc(&v, now))
 	}
 	return out, nil
@@ -107,7 +107,7 @@ func (d *Daemon) Invites(context.Context) (*control.Invites, error) {
 
 // RemoveInvite implements control.Inviter.
 func (d *Daemon) RemoveInvite(_ context.Context, by control.Caller, id string) error {
-	if d.book == nil {
+	if d.signer() == nil {
 		return errNotIssuer()
 	}
 	iid, err := identity.ParseInviteID(id)
@@ -117,7 +117,7 @@ func (d *Daemon) RemoveInvite(_ context.Context, by control.Caller, id string) e
 	if err := d.removalRecord(by, audit.Event{Code: audit.InviteRemove, Session: id}); err != nil {
 		return err
 	}
-	err = d.book.Remove(iid, by.UID, d.trustNow())
+	err = d.own.Load().book.Remove(iid, by.UID, d.trustNow())
 	switch {
 	case errors.Is(err, enroll.ErrUnknown):
 		return control.Errorf(control.NotFound, "meshkey invite ls", "no invite %s", id)

@@ -69,6 +69,7 @@ type stateDir struct {
 	path string
 	fs   durable.FS
 	lock *durable.Locked
+	ring ring
 	open []io.Closer
 }
 
