@@ -14,28 +14,40 @@ func newRootAddKey(c *cli) *cobra.Command {
 	o := changeOptions{}
 	name, threshold := "", uint64(0)
 	cmd := &cobra.Command{
-		Use:   "add-key FILE | -",
-		Short: "Propose another root key",
+		Use:   "add-key FILE… | -",
+		Short: "Propose further root keys",
 		Example: `  meshkey keys new root --name safe > safe.key        where the key shall be; the line names it, and is public
   meshkey root add-key safe.key --out next.root
-  meshkey root add-key safe.key --threshold 2 --out next.root`,
+  meshkey root add-key safe.key vault.key --threshold 2 --out next.root`,
 		Long: `More than half of the keys must be needed. Without --threshold it stays as it is, or becomes the least that is more than half:
 a second key makes it 2 of 2, so that the new one has to sign as well; a third leaves it at 2 of 3.`,
-		Args: exactly("FILE"),
+		Args: between(1, 14, "FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if name != "" && len(args) > 1 {
+				return control.Errorf(control.Usage, "", "--name is for one key")
+			}
 			st, err := c.chain(cmd.Context(), o.Chain)
 			if err != nil {
 				return err
 			}
-			l, err := c.publicLine(args[0], keys.KindRoot, st.Mesh())
-			if err != nil {
-				return err
-			}
-			if name != "" {
-				l.Name = name
+			var lines []keys.PublicLine
+			for _, file := range args {
+				l, err := c.publicLine(file, keys.KindRoot, st.Mesh())
+				if err != nil {
+					return err
+				}
+				if name != "" {
+					l.Name = name
+				}
+				lines = append(lines, l)
 			}
 			return c.proposeOn(cmd.Context(), st, o, func(r *trust.Root) error {
-				return r.AddKey(trust.RootKey{Pub: l.Key, Name: l.Name}, threshold)
+				for _, l := range lines {
+					if err := r.AddKey(trust.RootKey{Pub: l.Key, Name: l.Name}, threshold); err != nil {
+						return err
+					}
+				}
+				return nil
 			})
 		},
 	}

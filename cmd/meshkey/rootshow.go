@@ -44,7 +44,7 @@ func runRootShow(ctx context.Context, c *cli) error {
 		}
 		return e
 	}
-	if err := c.print(d, func() { c.showRoot(d, time.Now()) }); err != nil {
+	if err := c.print(d, func() { c.showRoot(d, false) }); err != nil {
 		return err
 	}
 	if len(d.Warnings) > 0 {
@@ -64,7 +64,7 @@ func runRootShowFile(c *cli, name string) error {
 			return daemon.RootError(err)
 		}
 		d := daemon.RootDoc(st.Root())
-		return c.print(d, func() { c.showRoot(d, time.Now()) })
+		return c.print(d, func() { c.showRoot(d, true) })
 	}
 	p, err := trust.ParseProposal(text)
 	if err != nil {
@@ -73,11 +73,11 @@ func runRootShowFile(c *cli, name string) error {
 	d := proposalDoc(p)
 	return c.print(d, func() {
 		c.showProposal(p)
-		c.showRoot(d, time.Now())
+		c.showRoot(d, true)
 	})
 }
 
-func (c *cli) showRoot(d *control.Root, now time.Time) {
+func (c *cli) showRoot(d *control.Root, file bool) {
 	fmt.Fprintf(c.out, "mesh %s  %s\n", clean(d.Mesh.Name), clean(d.Mesh.ID))
 	fmt.Fprintf(c.out, "root %d of %s  %s\n", d.Version, d.Issued.Format(time.RFC3339), clean(d.Hash))
 	rows := [][]string{{"ROOT KEY", "", fmt.Sprintf("%d of %d sign", d.Threshold, len(d.Keys))}}
@@ -97,9 +97,13 @@ func (c *cli) showRoot(d *control.Root, now time.Time) {
 		if i.Key == d.GroupIssuer {
 			state += ", group secret"
 		}
+		entries := count(i.Entries)
+		if file {
+			entries = "-" // roots do not tell
+		}
 		rows = append(rows, []string{
 			i.Name, dash(strings.Join(i.Rights, ",")), dash(strings.Join(i.Tags, ",")), "up to " + millis(i.MaxTTLMS),
-			i.NotAfter.Format("2006-01-02"), count(i.Entries), state,
+			i.NotAfter.Format("2006-01-02"), entries, state,
 		})
 	}
 	table(c.out, rows)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -197,7 +198,7 @@ func (c *cli) proposeOn(ctx context.Context, st *trust.State, o changeOptions, c
 
 // usageIfPlain makes a refusal of an edit that has no code of its own a question of usage.
 func usageIfPlain(err error) error {
-	if control.AsError(daemon.RootError(err)).Code != control.Failed {
+	if errors.As(err, new(*control.Error)) || control.AsError(daemon.RootError(err)).Code != control.Failed {
 		return err
 	}
 	return control.Errorf(control.Usage, "meshkey root show", "%w", err)

@@ -149,6 +149,8 @@ func RootError(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, trust.ErrInvalid): // first: what does not verify may have been refused for any reason
+		return control.Errorf(control.Unverified, "get the file again from who made it, or make the change again", "%w", err)
 	case errors.Is(err, trust.ErrHave):
 		return control.Errorf(control.Failed, "meshkey root show", "this root holds already: %w", err)
 	case errors.Is(err, trust.ErrRootFork):
@@ -165,8 +167,6 @@ func RootError(err error) error {
 		return control.Errorf(control.Usage, "meshkey root show FILE", "%w", err)
 	case errors.Is(err, trust.ErrNoSuch):
 		return control.Errorf(control.NotFound, "meshkey root show", "%w", err)
-	case errors.Is(err, trust.ErrInvalid):
-		return control.Errorf(control.Unverified, "get the file again from who made it, or make the change again", "%w", err)
 	}
 	return err
 }
