@@ -195,7 +195,7 @@ func TestStoreRootForkAndAccept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.AcceptRoot(r.hash); err != nil {
+	if _, err := s.AcceptRoot(r.hash); err != nil {
 		t.Fatal(err)
 	}
 	wantLive(t, s.Current(), "one", true)
