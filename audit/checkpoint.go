@@ -201,11 +201,14 @@ func (l *Log) tidyLocked(s *snapshot) {
 		kept = append(kept, j)
 	}
 
-	l.mu.Lock()
-	l.busy = false
 	if next != nil && err == nil {
 		_ = l.journal.Close() // all of it is durable
 		l.journal = next
+	}
+
+	l.mu.Lock()
+	l.busy = false
+	if next != nil && err == nil {
 		l.journalLen = int64(len(raw))
 		kept = append(kept, journalFile{number, l.size})
 	} else if err != nil {

@@ -59,6 +59,9 @@ func (l *Log) Append(e Event) (uint64, error) {
 
 // Later records an event that will be durable within a second, while [Log.Run] runs, and no later than the next Append that
 // follows it. The order of events is kept.
+//
+// It never waits for the disk: whoever calls it serves revocations too. If more than maxQueue waits, the disk has not kept up for
+// long, or hangs; then the log becomes degraded as after a failed write, and what waited is lost and counted in the gap.
 func (l *Log) Later(e Event) error {
 	e, leaf, err := l.prepare(e)
 	if err != nil {
@@ -70,22 +73,26 @@ func (l *Log) Later(e Event) error {
 		l.lingerLocked()
 		return nil
 	}
-	// Back pressure instead of memory without bound.
-	for l.queued > maxQueue && l.failed == nil {
-		if l.busy {
-			l.cond.Wait()
-		} else {
-			l.commitLocked()
-		}
+	if l.closed {
+		return ErrClosed
 	}
-	if err := l.roomLocked(); err != nil {
+	if l.failed == nil && l.queued+len(leaf) > maxQueue {
+		l.failLocked(errBehind)
+	}
+	if l.failed != nil {
 		l.lost++
-		return err
+		return l.failed
 	}
 	l.enqueueLocked(leaf)
 	l.lingerLocked()
+	if len(l.queue) > 1 {
+		l.wake() // a whole commit waits: no reason to linger, and the bound is far
+	}
 	return nil
 }
+
+// errBehind is why the log is degraded when the disk is too slow, or hangs without an error.
+var errBehind = fmt.Errorf("the disk takes records too slowly: more than %d MiB wait", maxQueue>>20)
 
 // Flush returns when everything recorded before the call is durable.
 func (l *Log) Flush() error {
@@ -121,22 +128,26 @@ func (l *Log) wake() {
 // roomLocked fails if nothing may be enqueued, and makes a checkpoint first if too much is held in memory for want of one.
 func (l *Log) roomLocked() error {
 	for l.failed == nil && !l.closed && len(l.tail)+l.waiting >= maxUnsaved {
-		if l.busy || l.saving {
+		switch {
+		case l.busy || l.saving:
 			l.cond.Wait()
-			continue
-		}
-		if l.waiting > 0 {
+		case l.waiting > 0 && len(l.tail) < maxUnsaved:
 			l.commitLocked()
-			continue
-		}
-		if err := l.saveLocked(); err != nil {
-			l.failLocked(err)
+		default:
+			l.mustSaveLocked()
 		}
 	}
 	if l.closed {
 		return ErrClosed
 	}
 	return l.failed
+}
+
+// mustSaveLocked makes a checkpoint without which too much would be held in memory. busy and saving must be false.
+func (l *Log) mustSaveLocked() {
+	if err := l.saveLocked(); err != nil {
+		l.failLocked(err)
+	}
 }
 
 func (l *Log) enqueueLocked(leaf []byte) (*batch, int) {
@@ -218,9 +229,12 @@ func (l *Log) acceptLocked(s *stuckFrame, root tlog.Hash) {
 
 func (l *Log) flushLocked() error {
 	for l.failed == nil && (l.busy || len(l.queue) > 0) {
-		if l.busy {
+		switch {
+		case l.busy || l.saving && len(l.tail) >= maxUnsaved:
 			l.cond.Wait()
-		} else {
+		case len(l.tail) >= maxUnsaved:
+			l.mustSaveLocked() // Later has no such bound of its own
+		default:
 			l.commitLocked()
 		}
 	}

@@ -146,7 +146,7 @@ func TestFailingCheckpointDegradesAtTheBound(t *testing.T) {
 		var err error
 		n := 0
 		for ; err == nil && n < 2*maxUnsaved; n++ {
-			err = l.Later(event(n))
+			_, err = l.Append(event(n))
 		}
 		if !errors.Is(err, ErrDegraded) || n > maxUnsaved {
 			t.Fatalf("after %d events without a checkpoint: %v", n, err)

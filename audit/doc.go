@@ -78,7 +78,8 @@
 // # Writing
 //
 // Append returns when its commit is durable; callers that come while a commit is being written share the next one. Later returns
-// at once; Run makes it durable within a second, and any Append behind it does so earlier. Order is kept. Run makes a checkpoint
+// at once, whatever the disk does; Run makes it durable within a second, sooner if more than a commit waits, and any Append behind
+// it does so earlier. Order is kept. Run makes a checkpoint
 // each 60 s if entries were added, earlier when 2,048 wait, and at its end; Close makes one too. A checkpoint writes bundles and
 // tiles first, then the checkpoint, then at most one frame of history, then removes what it replaced: a crash on any line leaves
 // the state before or after (see load).
@@ -87,7 +88,7 @@
 //
 // # When it cannot be written
 //
-// After a failed write the log is degraded: Append and Later fail with ErrDegraded and count what is lost. Run tries again every
+// After a failed write, and when more than 4 MiB of Later wait for a disk that is too slow or hangs, the log is degraded: Append and Later fail with ErrDegraded and count what is lost. Run tries again every
 // 2 s: the commit that failed is written once more, byte for byte, as its first attempt may be on disk and no index is ever
 // signed with two contents; then an audit.gap entry says how many events were lost, how long, why, and which entries were not
 // acknowledged. Then Append works again. After a start that found the log not closed in order or repaired it, an audit.recover
@@ -102,7 +103,7 @@
 //
 // # Limits
 //
-// See limits.go. Memory: entries since the last complete bundle and not more than 8,192; one bundle and one tile per level while
+// See limits.go. Memory: entries since the last complete bundle and not more than 8,192; what Later left, at most 4 MiB; one bundle and one tile per level while
 // reading. Start reads the right edge of the tree and at most two journals, whatever the size of the log.
 //
 // # Properties

@@ -27,11 +27,13 @@ const (
 	// maxFrame bounds one journal frame: a full batch, 64 heads of its leaves, a root and a signature.
 	maxFrame = batchBytes + maxLeaf + 1024
 
-	// maxQueue bounds what Later may leave in memory; beyond it the caller flushes itself.
-	maxQueue = 1 << 20
+	// maxQueue bounds what Later may leave in memory, beyond which the log is degraded: the ends of 16,384 streams at 250 bytes,
+	// all that four peers can have, arrive at once while an SD card makes 50 commits a second.
+	maxQueue = 4 << 20
 
 	// maxUnsaved bounds the entries that are in the journal but not yet in tiles: they are held in memory. At unsavedSoon
-	// Run makes a checkpoint before its time, at maxUnsaved Append does it itself.
+	// Run makes a checkpoint before its time, at maxUnsaved Append and the flush
+	// of what Later left do it first.
 	unsavedSoon = 2048
 	maxUnsaved  = 8192
 

@@ -86,6 +86,12 @@ func fill(t testing.TB, l *Log, n int) {
 		if err := l.Later(event(i)); err != nil {
 			t.Fatal(err)
 		}
+		if i%maxUnsaved != maxUnsaved-1 {
+			continue
+		}
+		if err := l.Flush(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := l.Flush(); err != nil {
 		t.Fatal(err)

@@ -92,7 +92,7 @@ func (l *Log) work() {
 	l.drainDenialsLocked(false)
 	if len(l.queue) == 0 {
 		l.laterSince = time.Time{}
-	} else if now.Sub(l.laterSince) >= laterWithin {
+	} else if len(l.queue) > 1 || now.Sub(l.laterSince) >= laterWithin {
 		_ = l.flushLocked()
 	}
 	due := l.savedAt.Add(checkpointEvery)

@@ -40,6 +40,14 @@ const host = "http://meshkey"
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout}
 	conn, err := d.DialContext(ctx, "unix", c.socket)
+	// EAGAIN is a full queue of connections, which others may have filled; the daemon empties it.
+	for late := time.Now().Add(dialTimeout); errors.Is(err, syscall.EAGAIN) && time.Now().Before(late) && ctx.Err() == nil; {
+		select {
+		case <-time.After(readyPoll):
+			conn, err = d.DialContext(ctx, "unix", c.socket)
+		case <-ctx.Done():
+		}
+	}
 	if err == nil {
 		return conn, nil
 	}
@@ -219,31 +227,6 @@ func (c *Client) Expose(ctx context.Context, r *ExposeRequest) (*ExposeResult, e
 
 func (c *Client) Unexpose(ctx context.Context, r *UnexposeRequest) (*UnexposeResult, error) {
 	return post[UnexposeResult](ctx, c, pathUnexpose, r)
-}
-
-func (c *Client) Grant(ctx context.Context, r *GrantRequest) (*GrantResult, error) {
-	return post[GrantResult](ctx, c, pathGrant, r)
-}
-
-func (c *Client) Ungrant(ctx context.Context, r *UngrantRequest) (*UngrantResult, error) {
-	return post[UngrantResult](ctx, c, pathUngrant, r)
-}
-
-func (c *Client) Revoke(ctx context.Context, r *RevokeRequest) (*RevokeResult, error) {
-	return post[RevokeResult](ctx, c, pathRevoke, r)
-}
-
-func (c *Client) RotateGroup(ctx context.Context, r *RotateGroupRequest) (*RotateGroupResult, error) {
-	return post[RotateGroupResult](ctx, c, pathRotateGroup, r)
-}
-
-func (c *Client) CreateInvite(ctx context.Context, r *InviteRequest) (*InviteResult, error) {
-	return post[InviteResult](ctx, c, pathInvite, r)
-}
-
-func (c *Client) RemoveInvite(ctx context.Context, id string) error {
-	_, err := post[Empty](ctx, c, pathInviteRemove, &InviteRemoveRequest{ID: id})
-	return err
 }
 
 func (c *Client) Pending(ctx context.Context) (*Pendings, error) {

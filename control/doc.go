@@ -59,8 +59,9 @@
 //
 // # Properties and non-properties
 //
-// Bounded: connections (the owner's apart from all others'), header, body, time per request, held connections, answers on the
-// client's side. A panic in a request is that request's error. What a backend does is not bounded here but in its time.
+// Bounded: connections, refusals of further ones and verifications of the audit log (the owner's apart from all others'), header,
+// body, time per request, held connections, answers on the client's side. A panic in a request is that request's error. What a
+// backend does is not bounded here but in its time.
 //
 // Not protected: root and the owner's own processes, which may do all of it. A member of the reading group sees names, addresses
 // and the audit log.

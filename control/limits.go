@@ -21,6 +21,9 @@ const (
 	maxConns      = 256
 	maxHeld       = 224
 	maxOtherConns = 32
+	// maxRefusals bounds the clients of the owner, and of all others, that are being told that there is no place: 16 KiB each; more
+	// are closed without a word.
+	maxRefusals = 16
 	// maxAllow bounds the subjects of one expose and the users of one connect.
 	maxAllow = 64
 	// maxNote is the protocol's bound of a grant's note.
@@ -53,8 +56,8 @@ const (
 	writeTimeout = 10 * time.Second
 	// drainTimeout is how long a stopping server waits for answers being written.
 	drainTimeout = 2 * time.Second
-	// refuseTimeout bounds what a connection beyond the bounds may cost: nobody else is accepted meanwhile.
-	refuseTimeout = 20 * time.Millisecond
+	// refuseTimeout bounds how long a connection beyond the bounds is waited for: its client is on this machine and writes at once.
+	refuseTimeout = 200 * time.Millisecond
 	// readyPoll is how often a client looks for the socket of a daemon that is starting.
 	readyPoll = 20 * time.Millisecond
 	// probeTimeout bounds the question whether a daemon answers on an existing socket.

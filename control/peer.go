@@ -59,16 +59,28 @@ type proof struct {
 }
 
 // gate accepts connections, finds out whose they are, once, and bounds how many there are: those of the owner and root apart
-// from all others, so that readers cannot keep the owner from a revocation.
+// from all others, so that readers cannot keep the owner from a revocation. Refusing waits for the client, so it is done aside: the
+// next connection in the queue may be the owner's.
 type gate struct {
 	net.Listener
-	server *Server
-	owners chan struct{}
-	others chan struct{}
+	server   *Server
+	owners   class
+	others   class
+	refusals sync.WaitGroup
+}
+
+// class is the places of some callers.
+type class struct {
+	served  chan struct{}
+	refused chan struct{} // being told that there is no place
+}
+
+func newClass(conns int) class {
+	return class{make(chan struct{}, conns), make(chan struct{}, maxRefusals)}
 }
 
 func (s *Server) gate(ln net.Listener) *gate {
-	return &gate{ln, s, make(chan struct{}, maxConns), make(chan struct{}, maxOtherConns)}
+	return &gate{Listener: ln, server: s, owners: newClass(maxConns), others: newClass(maxOtherConns)}
 }
 
 // knownConn is a connection whose other end is known.
@@ -98,25 +110,39 @@ func (g *gate) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		cred, err := g.server.cfg.Credentials(c)
-		slots := g.others
-		if err == nil && g.server.owns(cred) {
-			slots = g.owners
+		places := g.others
+		if err == nil && g.server.owns(cred.UID) {
+			places = g.owners
 		}
 		select {
-		case slots <- struct{}{}:
-			return &knownConn{c, proof{cred, err}, sync.OnceFunc(func() { <-slots })}, nil
+		case places.served <- struct{}{}:
+			return &knownConn{c, proof{cred, err}, sync.OnceFunc(func() { <-places.served })}, nil
 		default:
-			// The request is taken in first: to a client that is still writing, a closed socket is all it would see.
-			c.SetDeadline(time.Now().Add(refuseTimeout))
-			c.Read(make([]byte, maxHeader))
-			io.WriteString(c, tooMany())
-			c.Close()
+			g.refuse(c, places)
 		}
 	}
 }
 
+// refuse tells a client that there is no place for it, unless too many are being told already.
+func (g *gate) refuse(c net.Conn, places class) {
+	select {
+	case places.refused <- struct{}{}:
+	default:
+		c.Close()
+		return
+	}
+	g.refusals.Go(func() {
+		defer func() { <-places.refused }()
+		defer c.Close()
+		// The request is taken in first: to a client that is still writing, a closed socket is all it would see.
+		c.SetDeadline(time.Now().Add(refuseTimeout))
+		c.Read(make([]byte, maxHeader))
+		io.WriteString(c, tooMany())
+	})
+}
+
 // owns reports whether the process may change things.
-func (s *Server) owns(c Credentials) bool { return c.UID == s.cfg.Owner || c.UID == 0 }
+func (s *Server) owns(uid uint32) bool { return uid == s.cfg.Owner || uid == 0 }
 
 // proofKey keys the proof in the context of a connection's requests.
 type proofKey struct{}
@@ -138,7 +164,7 @@ func (s *Server) admit(r *http.Request, want access) (Caller, *Error) {
 		return Caller{}, Errorf(Failed, "", "the daemon cannot tell who you are: %w", p.err)
 	}
 	caller := Caller{UID: p.cred.UID, GID: p.cred.GID, PID: p.cred.PID}
-	if s.owns(p.cred) {
+	if s.owns(p.cred.UID) {
 		return caller, nil
 	}
 	if s.cfg.ReadGroup != nil && p.cred.inGroup(*s.cfg.ReadGroup) {

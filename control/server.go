@@ -35,8 +35,8 @@ type ServerConfig struct {
 type Server struct {
 	cfg ServerConfig // immutable, defaults filled in
 
-	verifying chan struct{} // one verification of the audit log at a time
-	held      chan struct{} // slots of connect and stream
+	verifying struct{ owner, others chan struct{} } // one verification of the audit log at a time for each
+	held      chan struct{}                         // slots of connect and stream
 
 	mu        sync.Mutex
 	listeners map[*heldListener]struct{}
@@ -53,12 +53,9 @@ func NewServer(cfg ServerConfig) *Server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{
-		cfg:       cfg,
-		verifying: make(chan struct{}, 1),
-		held:      make(chan struct{}, maxHeld),
-		listeners: map[*heldListener]struct{}{},
-	}
+	s := &Server{cfg: cfg, held: make(chan struct{}, maxHeld), listeners: map[*heldListener]struct{}{}}
+	s.verifying.owner, s.verifying.others = make(chan struct{}, 1), make(chan struct{}, 1)
+	return s
 }
 
 // Run serves ln, which it closes, until ctx ends. It returns after every handler has; running answers get drainTimeout, held
@@ -95,7 +92,9 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 			hs.Close()
 		}
 	})
-	err := hs.Serve(s.gate(ln))
+	g := s.gate(ln)
+	defer g.refusals.Wait()
+	err := hs.Serve(g)
 	if stop() {
 		// The listener failed by itself.
 		cancel()

@@ -85,6 +85,13 @@ func (n *Node) acceptHandshake(ctx context.Context, conn net.Conn, suite keys.Su
 	release()
 	switch {
 	case res.Enroll:
+		leave, ok := n.guards.enrolments.enter(src.Addr(), res.Invite)
+		if !ok {
+			n.count("enrolment.limit")
+			session.NewControl(conn, res.Keys, res.Role).Close(session.CodeLimit)
+			return
+		}
+		defer leave()
 		n.serveEnrolment(ctx, conn, res, src)
 	case res.Refused != 0:
 		n.auditRefused(res.Peer.Node, res.Refused, src)

@@ -67,18 +67,23 @@ func (n *Node) setMute(index int, mute bool) string {
 	return strconv.Itoa(index)
 }
 
-// noteEndpoints remembers where a peer whose beacon was heard here accepts connections.
-func (n *Node) noteEndpoints(id keys.NodeID, eps []netip.AddrPort, skew bool, gen uint64, record []byte) {
-	if !n.isMember(id) {
-		return
+// noteBeacon remembers where a peer whose beacon was heard here accepts connections. It reports whether the beacon is worth more: one
+// of unknown time that is not the newest of its node may have been recorded by anybody, long ago.
+func (n *Node) noteBeacon(h *beacon.Heard) bool {
+	if !n.isMember(h.Node) {
+		return true
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	p := n.presence[id]
-	p.seen, p.skew, p.gen = time.Now(), skew, gen
-	n.presence[id] = p
-	n.records[id] = record
-	n.setEndpointsLocked(id, eps)
+	if !n.guards.newestLocked(h.Node, order{h.Epoch, h.Counter}, !h.ClockSkew) {
+		return false
+	}
+	p := n.presence[h.Node]
+	p.seen, p.skew, p.gen, p.issues = time.Now(), h.ClockSkew, h.GroupGen, h.Flags.Has(beacon.FlagIssuer)
+	n.presence[h.Node] = p
+	n.records[h.Node] = h.Envelope
+	n.setEndpointsLocked(h.Node, h.Dialable())
+	return true
 }
 
 // isMember reports whether the log names the node. Whoever holds the group secret can announce any number of other ids, and what is
@@ -88,17 +93,22 @@ func (n *Node) isMember(id keys.NodeID) bool {
 	return ok
 }
 
-// noteRecord remembers the same from a peer record, unless the peer itself was heard more recently here.
-func (n *Node) noteRecord(id keys.NodeID, eps []netip.AddrPort) {
+// noteRecord remembers the same from a peer record, unless the peer itself was heard more recently here. It reports whether the
+// record is newer than all that is known of its node.
+func (n *Node) noteRecord(id keys.NodeID, o order, eps []netip.AddrPort) bool {
 	if !n.isMember(id) {
-		return
+		return true
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if time.Since(n.presence[id].seen) < core.HintLife {
-		return
+		return !n.guards.announced[id].newer(o)
+	}
+	if !n.guards.newestLocked(id, o, false) {
+		return false
 	}
 	n.setEndpointsLocked(id, eps)
+	return true
 }
 
 func (n *Node) setEndpointsLocked(id keys.NodeID, eps []netip.AddrPort) {
@@ -147,7 +157,7 @@ func (n *Node) tellPeers() {
 		if len(eps) == 0 {
 			eps = a.Addresses(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0) // a mesh on one machine
 		}
-		n.noteRecord(a.Node, eps)
+		n.noteRecord(a.Node, order{a.Epoch, a.Counter}, eps)
 		n.noteIssuer(a.Node, a.Flags)
 		for _, at := range eps {
 			n.post(core.AddSeed{Peer: a.Node, At: at})

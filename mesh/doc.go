@@ -39,11 +39,19 @@
 //
 // [Join] is the newcomer's side. It authenticates the mesh by the invite before it sends anything of itself: the issuer proves the
 // invite's secret and the node key the invite names, and the trust log must lead from the mesh id to that node's membership. The
-// issuer's side is one transaction of internal/enroll, recorded in the audit log before it has any effect.
+// issuer's side is one transaction of internal/enroll, recorded in the audit log before it has any effect. It serves 16 newcomers at a
+// time, 4 of one host and 8 of one invite, each for 30 seconds; those beyond are closed with code 9.
+//
+// # Limits
+//
+// See limits.go. A peer may open 5,000 streams a second. After 50 denied in a second its opens, granted or not, are refused with
+// code 9 and without a decision until the budget refills; they are counted in the audit log with the denials. Of the peer records of
+// a session 66 are looked at, and then two a second.
 //
 // # Properties and non-properties
 //
 // Identity is only the key proven in the handshake; name and tags come from the log. Beacons and peer records are address hints: a
-// wrong one costs a failed dial. A peer's health, services and digest are its own word, and nothing is decided by them. The
-// package does not protect against the owner of the process, nor does it hide from a member that it is a member.
+// wrong one costs a failed dial. One that is told, or was made at an unknown time, counts only if it is newer than all others of its
+// node. A peer's health, services and digest are its own word, and nothing is decided by them. The package does not protect against
+// the owner of the process, nor does it hide from a member that it is a member.
 package mesh

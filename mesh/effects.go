@@ -154,8 +154,10 @@ func (n *Node) datagram(p beacon.Packet) {
 			}
 		}
 	}
-	n.noteIssuer(h.Node, h.Flags)
-	n.noteEndpoints(h.Node, h.Dialable(), h.ClockSkew, h.GroupGen, h.Envelope)
+	if !n.noteBeacon(h) {
+		n.count("beacon.old")
+		return
+	}
 	n.post(core.BeaconIn{
 		Node: h.Node, Endpoints: h.Dialable(), ReplyTo: h.ReplyTo(), Interface: h.Interface, Digest: h.Digest, Boot: h.Boot,
 		Interval: h.Interval(), Epoch: h.Epoch, Counter: h.Counter, AES: h.Flags.Has(beacon.FlagAES), Skewed: h.ClockSkew,

@@ -37,6 +37,9 @@ func (n *Node) invitePSK(id identity.InviteID) (keys.PSK, bool) {
 func (n *Node) serveEnrolment(ctx context.Context, conn net.Conn, res *handshake.Result, src netip.AddrPort) {
 	ctl := session.NewControl(conn, res.Keys, res.Role)
 	defer ctl.Reset()
+	// Deadlines of reads do not bound a newcomer that does not take what it asked for.
+	late := time.AfterFunc(enrolTime, ctl.Reset)
+	defer late.Stop()
 	if err := conn.SetReadDeadline(time.Now().Add(enrolTime)); err != nil {
 		return
 	}
@@ -156,7 +159,8 @@ func (n *Node) entriesFrom(last uint64) []trust.Frame {
 	return out
 }
 
-// peerRecords are this node's own record and those of the peers it heard lately.
+// peerRecords are this node's own record and some of those of the peers it heard: any, since a newcomer needs only one that answers, and
+// choosing would mean to look through all of them with the node's lock held.
 func (n *Node) peerRecords() [][]byte {
 	var out [][]byte
 	if r := n.record.Load(); r != nil {
@@ -165,11 +169,15 @@ func (n *Node) peerRecords() [][]byte {
 		_ = d
 		out = append(out, env)
 	}
+	st := n.State()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, id := range sortedKeys(n.records) {
-		if len(out) < maxGrantedPeers {
-			out = append(out, n.records[id])
+	for id, r := range n.records {
+		if len(out) >= maxGrantedPeers {
+			break
+		}
+		if _, revoked := st.Revoked(id); !revoked {
+			out = append(out, r)
 		}
 	}
 	return out

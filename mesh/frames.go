@@ -111,6 +111,10 @@ func (n *Node) groupSecret(b session.Group) error {
 
 // peerRecord takes another node's signed beacon, told by a peer: an address hint, never presence.
 func (n *Node) peerRecord(l *link, raw []byte) {
+	if !l.records.take(time.Now()) {
+		n.count("peer-record.flood")
+		return
+	}
 	a, err := beacon.ParseEnvelope(raw, n.mesh)
 	if err != nil {
 		n.count("peer-record.invalid")
@@ -127,7 +131,10 @@ func (n *Node) peerRecord(l *link, raw []byte) {
 		from = l.remote.Addr()
 	}
 	eps := a.Addresses(from, 0)
-	n.noteRecord(a.Node, eps)
+	if !n.noteRecord(a.Node, order{a.Epoch, a.Counter}, eps) {
+		n.count("peer-record.old")
+		return
+	}
 	n.noteIssuer(a.Node, a.Flags)
 	n.post(core.BeaconIn{
 		Node: a.Node, Endpoints: eps, Digest: a.Digest, Boot: a.Boot, Interval: a.Interval(), Epoch: a.Epoch, Counter: a.Counter,

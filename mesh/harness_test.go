@@ -73,6 +73,7 @@ type host struct {
 	key    *keys.SigningKey
 	cert   *identity.SignedCertificate
 	disk   *durable.Mem
+	hangs  durable.FS // in place of disk for the audit log, if set
 	store  *trust.Store
 	log    *audit.Log
 	issuer *enroll.Issuer
@@ -162,7 +163,11 @@ func (h *host) open() {
 	for seq := uint64(1); seq <= pos; seq++ {
 		h.apply(seq)
 	}
-	h.log, err = audit.Open(h.disk, h.key, h.w.id, audit.Options{AllowDegraded: true})
+	var logs durable.FS = h.disk
+	if h.hangs != nil {
+		logs = h.hangs
+	}
+	h.log, err = audit.Open(logs, h.key, h.w.id, audit.Options{AllowDegraded: true})
 	ok(t, err)
 	secrets, err := NewSecrets(h.w.id, func(keys.GroupSecret) error { return nil }, h.w.secret)
 	ok(t, err)

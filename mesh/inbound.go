@@ -105,6 +105,10 @@ func (n *Node) serveStream(ctx context.Context, in *session.Incoming, l *link, e
 		n.count("stream.limit")
 		return
 	}
+	if !n.streams.denials.left(e.peer, time.Now()) {
+		n.refuseFlood(in, l, e)
+		return
+	}
 	for range maxDecisions {
 		epoch := n.streams.now()
 		dec := n.State().Decide(e.peer, n.self, e.service, n.trustNow())
@@ -210,10 +214,26 @@ func (n *Node) run(ctx context.Context, in *session.Incoming, l *link, e *entry,
 	c.Close()
 }
 
+// refuseFlood refuses a peer that was denied too often, without a decision and without waiting for the disk. The audit log counts it with
+// the denials before it.
+func (n *Node) refuseFlood(in *session.Incoming, l *link, e *entry) {
+	defer n.streams.leave(e)
+	n.auditLater(audit.Event{
+		Code: audit.StreamDeny, Actor: e.peer.Compact(), Target: e.service, Verdict: audit.Denied, Session: l.name(),
+		Reason: "denied too often in a second",
+	})
+	in.Refuse(session.CodeLimit, 0)
+	n.count("stream.denied-flood")
+}
+
 // refuseStream records a denial and answers it. "No such service" and "not granted" are one code: a caller that may not use a
 // service does not learn whether it exists.
 func (n *Node) refuseStream(in *session.Incoming, l *link, e *entry, dec trust.Decision, svc *service) {
-	n.streams.leave(e)
+	if !n.streams.denials.take(e.peer, time.Now()) {
+		n.refuseFlood(in, l, e)
+		return
+	}
+	defer n.streams.leave(e) // last: what waits for the disk here is bounded by the peer's streams
 	reason := string(dec.Reason)
 	if dec.Allowed {
 		reason = "no such service"

@@ -282,6 +282,9 @@ func (j *joiner) learn() error {
 	for {
 		b, raw, err := j.receive()
 		if err != nil {
+			if ce, ok := errors.AsType[*session.ClosedError](err); ok && ce.Code == session.CodeLimit {
+				return errors.New("the issuer enrols too many machines at this moment; run the same command again, the invite is still yours")
+			}
 			return fmt.Errorf("learning the mesh's trust log: %w", err)
 		}
 		if r, ok := b.(session.Refused); ok {

@@ -12,6 +12,21 @@ const (
 	maxStreamsPeer = 4096
 	// opensPerSecond is how many streams a peer may open per second, and at once: 1,000 simultaneous opens must not be refused.
 	opensPerSecond = 5000
+	// denialsPerSecond is how many of a peer's opens are decided and denied per second, and at once: more is a peer that guesses
+	// names, and each costs a decision and a record that waits for the disk.
+	denialsPerSecond = 50
+	// denialPeers is how many budgets for denials are kept before full ones are forgotten; with those in use there are never more than
+	// members.
+	denialPeers = 1024
+	// recordsPerSecond and recordsBurst bound the peer records of one link, each of which costs a signature check: a peer tells 33
+	// when the session begins, and its own again when its addresses change.
+	recordsPerSecond = 2
+	recordsBurst     = 66
+	// maxEnrolments is the most enrolment sessions at a time: each is shown the whole log. maxEnrolmentsSource is for one host, which
+	// needs one and may have left one half open; maxEnrolmentsInvite for one invite, so that one that got about leaves room for others.
+	maxEnrolments       = 16
+	maxEnrolmentsSource = 4
+	maxEnrolmentsInvite = 8
 	// eventQueue bounds events waiting for the core. Readers that fill it wait: their peers feel TCP's back-pressure.
 	eventQueue = 1024
 	// linkQueue bounds control records waiting for a peer that takes them slowly; a peer that lets it fill is cut off.

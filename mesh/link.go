@@ -53,6 +53,8 @@ type link struct {
 	pinged     atomic.Int64  // when the outstanding ping was sent
 	asked      atomic.Uint64 // generation of the group secret the peer asked for before this node held it
 
+	records recordBucket // owned by the reader
+
 	// guarded by Node.mu
 	code session.Code
 	why  string

@@ -7,7 +7,6 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -121,6 +120,7 @@ type Node struct {
 	interval   atomic.Int64                     // of beacons, as announced, in ns
 	crowd      atomic.Int64                     // others heard on the most crowded interface
 	cert       atomic.Pointer[identity.SignedCertificate]
+	guards     guards
 
 	// owned by the loop
 	core      *core.Core
@@ -375,26 +375,4 @@ func afterReady(e core.Effect) bool {
 type barrier struct {
 	core.Event
 	passed chan struct{}
-}
-
-// tune sets what every connection of the mesh wants.
-func (n *Node) tune(conn net.Conn) {
-	if t, ok := conn.(*net.TCPConn); ok {
-		t.SetNoDelay(true)
-		setUserTimeout(t, userTimeout)
-	}
-}
-
-// recovered ends one connection whose handling panicked: a bug must not take the node down.
-func (n *Node) recovered(what string, conn net.Conn) {
-	if v := recover(); v != nil {
-		reset(conn)
-		n.panicked(what, v)
-	}
-}
-
-func (n *Node) panicked(what string, v any) {
-	n.count("panic")
-	n.log.Error("recovered from a panic; the connection was closed", "in", what, "panic", fmt.Sprint(v))
-	n.auditLater(audit.Event{Code: audit.PanicRecover, Target: what})
 }

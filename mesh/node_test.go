@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/beacon"
 	"github.com/sovereignmesh/meshkey/handshake"
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/durable"
@@ -237,14 +238,14 @@ func TestUnknownIDsAreNotKept(t *testing.T) {
 	a := w.member("a").run()
 	for range 100 {
 		id := keys.NewSigningKey().NodeID()
-		a.noteEndpoints(id, nil, false, 1, []byte{1})
-		a.noteRecord(id, nil)
+		a.noteBeacon(&beacon.Heard{Announcement: beacon.Announcement{Node: id}, Envelope: []byte{1}})
+		a.noteRecord(id, order{1, 1}, nil)
 		a.noteDial(id, a.at(), errors.New("x"))
 		a.peerChanged(core.PeerChanged{Peer: id})
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if n := len(a.presence) + len(a.records) + len(a.endpoints) + len(a.dialErrs); n != 0 {
+	if n := len(a.presence) + len(a.records) + len(a.endpoints) + len(a.dialErrs) + len(a.guards.announced); n != 0 {
 		t.Fatal(n, "entries")
 	}
 }

@@ -21,6 +21,8 @@ type streamSet struct {
 
 	kick chan struct{} // capacity 1: a peer has streams that had none, or none any more
 
+	denials denials
+
 	mu    sync.Mutex
 	epoch uint64 // counts sweeps; a decision is valid only if none came between
 	peers map[keys.NodeID]*peerStreams

@@ -3,11 +3,15 @@ package daemon_test
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -155,6 +159,67 @@ func endpointOf(t *testing.T, h *host) identity.Endpoint {
 		t.Fatal(err)
 	}
 	return inv.Endpoints[0]
+}
+
+// counted is a way to a host that counts who takes it.
+func counted(t *testing.T, to identity.Endpoint) (identity.Endpoint, *atomic.Int32) {
+	t.Helper()
+	addr, err := to.AddrPort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n atomic.Int32
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			n.Add(1)
+			up, err := net.Dial("tcp", addr.String())
+			if err != nil {
+				c.Close()
+				continue
+			}
+			wg.Go(func() { io.Copy(up, c); up.Close() })
+			wg.Go(func() { io.Copy(c, up); c.Close() })
+		}
+	})
+	t.Cleanup(func() { ln.Close(); wg.Wait() })
+	return identity.EndpointOf(ln.Addr().(*net.TCPAddr).AddrPort()), &n
+}
+
+// A machine that waits from the beginning asks once, and then only looks: the words stay, and nobody is asked again.
+func TestEnrollWaits(t *testing.T) {
+	nas := founded(t, 29889)
+	inv, _ := nas.invite(control.InviteRequest{Name: "gpu1", Approval: true})
+	way, looks := counted(t, inv.Endpoints[0])
+	inv.Endpoints = []identity.Endpoint{way}
+	var asked atomic.Int32
+	o := daemon.EnrollOptions{StateDir: filepath.Join(t.TempDir(), "gpu1"), Invite: inv, Poll: 10 * time.Millisecond, Wait: time.Minute}
+	o.Confirm = func(mesh.Offer) bool { asked.Add(1); return true }
+	done := make(chan error, 1)
+	go func() {
+		_, err := daemon.Enroll(t.Context(), o)
+		done <- err
+	}()
+	eventually(t, "it looks again", 10*time.Second, func() bool { return looks.Load() >= 1 && len(nas.waiting()) == 1 })
+	first := nas.waiting()[0]
+	eventually(t, "it looks three more times", 10*time.Second, func() bool { return looks.Load() >= 4 })
+	if w := nas.waiting()[0]; !slices.Equal(w.Words, first.Words) || asked.Load() != 1 {
+		t.Errorf("asked %d times, words %v, then %v", asked.Load(), first.Words, w.Words)
+	}
+	if _, err := nas.client.Approve(t.Context(), &control.ApproveRequest{ID: first.ID, Words: first.Words}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestEnrollDenied(t *testing.T) {

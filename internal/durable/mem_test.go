@@ -102,6 +102,28 @@ func TestMemFailedSyncDropsData(t *testing.T) {
 	}
 }
 
+// Nth counts from 1, and a fault that does not say is the first.
+func TestMemFaultCountsFromOne(t *testing.T) {
+	for nth, want := range []int{1, 1, 2, 3} {
+		m := NewMem()
+		put(t, m, "f", "")
+		f, err := m.OpenFile("f", os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Fail(Fault{Op: OpWrite, Nth: nth, Err: syscall.EIO})
+		failed := 0
+		for i := 1; failed == 0 && i < 10; i++ {
+			if _, err := f.Write([]byte("x")); err != nil {
+				failed = i
+			}
+		}
+		if failed != want {
+			t.Errorf("Nth %d: write %d failed, want %d", nth, failed, want)
+		}
+	}
+}
+
 func TestMemFaults(t *testing.T) {
 	m := NewMem()
 	put(t, m, "f", "")

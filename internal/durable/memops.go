@@ -28,7 +28,7 @@ const (
 type Fault struct {
 	Op   Op
 	Name string // the file, or the new name of a rename or link; empty: any
-	Nth  int    // the how many-th matching operation from now fails; 0 is the first
+	Nth  int    // the how many-th matching operation from now fails, counted from 1 as in CutPower; 0 means 1
 	Stay bool   // and all matching ones after it
 
 	Err error

@@ -5,9 +5,10 @@ import (
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
-// Ask notes a request for a person to decide about, durably; from is the address it came from. A node that asks again with another
+// Ask notes a request for a person to decide about, durably; from is the address it came from. recorded, which may be nil, is told a new
+// request before it is written; its error ends the matter. A node that asks again with another
 // session replaces what it asked before, words included.
-func (i *Issuer) Ask(id identity.InviteID, csr *identity.SignedCSR, from string, record func(Request) error) (*Request, error) {
+func (i *Issuer) Ask(id identity.InviteID, csr *identity.SignedCSR, from string, recorded func(Request) error) (*Request, error) {
 	b := i.Book
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -22,12 +23,7 @@ func (i *Issuer) Ask(id identity.InviteID, csr *identity.SignedCSR, from string,
 	if _, err := i.planLocked(v, csr.Node, now, nil); err != nil {
 		return nil, err
 	}
-	if record != nil && v.requests[csr.Node] == nil {
-		if err := record(Request{Invite: id, Node: csr.Node, Name: csr.Name, Tags: csr.Tags, Channel: csr.Nonce, Address: from}); err != nil {
-			return nil, err
-		}
-	}
-	r, err := b.askLocked(v, csr, from, now)
+	r, err := b.askLocked(v, csr, from, now, recorded)
 	if err != nil {
 		return nil, err
 	}

@@ -121,8 +121,8 @@ func (b *Book) Waiting(now int64) []Request {
 	return out
 }
 
-// askLocked notes a request, or the newest session of one that waits already, durably.
-func (b *Book) askLocked(v *Invite, csr *identity.SignedCSR, from string, now int64) (*Request, error) {
+// askLocked notes a request, or the newest session of one that waits already, durably. Whoever is beyond the bounds leaves no record either.
+func (b *Book) askLocked(v *Invite, csr *identity.SignedCSR, from string, now int64, recorded func(Request) error) (*Request, error) {
 	id := newRequestID()
 	if q := v.requests[csr.Node]; q != nil {
 		switch {
@@ -143,6 +143,11 @@ func (b *Book) askLocked(v *Invite, csr *identity.SignedCSR, from string, now in
 		}
 		if waiting >= MaxWaiting || len(v.requests) >= 2*int(v.Uses)+maxAsked {
 			return nil, ErrTooMany
+		}
+		if recorded != nil {
+			if err := recorded(Request{Invite: v.ID, Node: csr.Node, Name: csr.Name, Tags: csr.Tags, Channel: csr.Nonce, Address: from}); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if err := b.writeLocked(&record{

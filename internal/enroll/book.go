@@ -112,8 +112,11 @@ func (v *Invite) Status(now int64) string {
 
 // Book is the durable list of this issuer's invites.
 type Book struct {
-	mu      sync.Mutex
-	log     *durable.Log
+	mu  sync.Mutex // held by a whole transaction, which waits for the disk
+	log *durable.Log
+
+	// changed under mu and view together, so that either is enough for reading; view waits for nothing
+	view    sync.RWMutex
 	invites map[identity.InviteID]*Invite
 	asked   map[RequestID]*Request
 	files   map[keys.Hash]*Spend // approved request files, by the request's id
@@ -145,6 +148,8 @@ func OpenBook(fsys durable.FS, name string) (*Book, *durable.Recovery, error) {
 func (b *Book) Close() error { return b.log.Close() }
 
 func (b *Book) applyLocked(r *record) error {
+	b.view.Lock()
+	defer b.view.Unlock()
 	v := b.invites[r.ID]
 	if r.Kind != kindCreated && r.Kind != kindFile && v == nil {
 		return fmt.Errorf("record of kind %d for an unknown invite %s", r.Kind, r.ID)
@@ -337,10 +342,11 @@ func (b *Book) List(now int64) []Invite {
 
 // Answerable reports whether a handshake naming the invite deserves an answer at all: it exists, its time is not over and it was
 // not taken back unused. A spent invite is answered until it expires, because the answer may have been lost, and one by which
-// somebody asked for approval as long as that request lives.
+// somebody asked for approval as long as that request lives. Strangers ask this, so it does not wait for a transaction, nor for the
+// disk behind it.
 func (b *Book) Answerable(id identity.InviteID, now int64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.view.RLock()
+	defer b.view.RUnlock()
 	v := b.invites[id]
 	if v == nil {
 		return false

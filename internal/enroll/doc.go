@@ -57,7 +57,7 @@
 //
 //	request  = "mk1q" || {1: request envelope bstr (package identity), 2: HPKE public key bstr1216}                 ≤ 2048 bytes
 //	answer   = "mk1r" || H(payload of the request)(32) || enc(1120) || part 1 || part 2 || …                        ≤ 20 MiB
-//	part     = u32 length || Seal(ad = one byte of what it is, plaintext), lengths ≤ 65552
+//	part     = u32 length || Seal(ad = one byte of what it is, plaintext)
 //	  ad 1   {1: certificate bstr, 2: group generation, 3: group secret bstr32, 4: [beacon envelope bstr] ≤ 24, 5: n}
 //	  ad 2   the genesis root
 //	  ad 3   n times: a ROOT, ENTRY or EVIDENCE frame of package trust, in the order in which the issuer applied them

@@ -30,13 +30,17 @@ type rig struct {
 }
 
 func newRig(t testing.TB) *rig {
+	return rigWith(t, trust.CapEnroll|trust.CapRevoke|trust.CapGrant)
+}
+
+func rigWith(t testing.TB, caps trust.Caps) *rig {
 	r := &rig{t: t, disk: durable.NewMem(), key: keys.NewSigningKey(), now: time.Now().Unix()}
 	root := keys.NewSigningKey()
 	var err error
 	r.genesis, r.mesh, err = trust.NewGenesis(trust.GenesisConfig{
 		Name: "m", Issued: r.now - 10, Keys: []trust.RootKey{{Pub: root.Public(), Name: "r"}},
 		Issuers: []trust.Issuer{{
-			ID: r.key.Public(), Caps: trust.CapEnroll | trust.CapRevoke | trust.CapGrant, Tags: []string{"*"}, MaxTTL: 365 * 86400,
+			ID: r.key.Public(), Caps: caps, Tags: []string{"*"}, MaxTTL: 365 * 86400,
 			NotAfter: r.now + 365*86400, Name: "i",
 		}},
 		GroupIssuer: r.key.Public(),

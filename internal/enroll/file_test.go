@@ -151,6 +151,9 @@ func TestRequestTamper(t *testing.T) {
 			t.Error(name, err)
 		}
 	}
+	if _, err := ParseRequest(append([]byte(requestMagic), wire.MustMarshal(requestWire{CSR: make([]byte, MaxRequestFile)})...), r.mesh); !errors.Is(err, ErrFile) || !strings.Contains(err.Error(), "longer") {
+		t.Error("a request too long to be looked at:", err)
+	}
 	if _, err := ParseRequest(good, keys.MeshID{1}); !errors.Is(err, ErrFile) {
 		t.Error("another mesh:", err)
 	}
@@ -191,6 +194,9 @@ func TestAnswerTamper(t *testing.T) {
 	}
 	if _, err := n.open(append(bytes.Clone(good), 0), r.now); !errors.Is(err, ErrFile) {
 		t.Fatal("a byte more:", err)
+	}
+	if _, err := ParseResponse(append([]byte(responseMagic), make([]byte, MaxResponseFile)...)); !errors.Is(err, ErrFile) {
+		t.Fatal("an endless answer:", err)
 	}
 	stranger := r.newcomer("gpu1")
 	if _, err := stranger.open(good, r.now); !errors.Is(err, ErrFile) {
@@ -235,7 +241,7 @@ func TestAnswerIsBelievedOnlyByTheLog(t *testing.T) {
 			must(t, err)
 			continue
 		}
-		if !errors.Is(err, ErrFile) || got != nil {
+		if !errors.Is(err, ErrFile) || got != nil || name == "foreign log" && !strings.Contains(err.Error(), "founds another mesh") {
 			t.Error(name, err)
 		}
 	}

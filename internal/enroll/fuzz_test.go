@@ -2,10 +2,12 @@ package enroll
 
 import (
 	"bytes"
+	"encoding/hex"
 	"testing"
 
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/wire"
+	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -39,4 +41,25 @@ func FuzzRecord(f *testing.F) {
 			t.Fatal("a spend was lost")
 		}
 	})
+}
+
+// Books of the first release are read: an invite for one machine, spent before names and channels were written.
+func TestFirstReleaseBook(t *testing.T) {
+	b := newBook()
+	for _, text := range []string{
+		"aa010102480102030405060708031a6553f100046467707531058163677075061a6553ff100701081a0076a700091af48657000a1903e8",
+		"a6010202480102030405060708031a6553f1010b582009000000000000000000000000000000000000000000000000000000000000000c020d43010203",
+		"a4010302480102030405060708031a6553f1020a1903e8",
+	} {
+		raw, err := hex.DecodeString(text)
+		must(t, err)
+		var r record
+		must(t, wire.Unmarshal(raw, &r))
+		must(t, b.applyLocked(&r))
+	}
+	v := b.invites[identity.InviteID{1, 2, 3, 4, 5, 6, 7, 8}]
+	if v.Name != "gpu1" || v.Tags[0] != "gpu" || v.Uses != 1 || v.Life != 7776000 || v.Expiry != 1700003600 || v.Approval || v.Allow != nil ||
+		len(v.Spends) != 1 || v.Spends[0].Serial != 2 || v.Spends[0].Node != (keys.NodeID{9}) || len(v.Spends[0].Certificate) != 3 || v.UID != 1000 || v.Removed != 1700000002 {
+		t.Fatalf("%+v", v)
+	}
 }

@@ -31,8 +31,6 @@ const (
 	MaxResponseFile = 20 << 20
 	// MaxHistory is what of it the trust log may have: its frames have 20 bytes each around them, and the shortest is above 100.
 	MaxHistory = 16 << 20
-	// maxPart bounds one sealed part of an answer: the longest body of the trust log, and a tag.
-	maxPart = 64<<10 + 16
 	// maxFrames bounds the frames of an answer: no frame is shorter than 100 bytes.
 	maxFrames = MaxResponseFile / 100
 	// MaxPeers bounds the peer records of an answer: enough to find the mesh with most of them gone.

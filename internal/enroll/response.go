@@ -113,7 +113,7 @@ func (p *parts) next(part byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: it is cut short", ErrFile)
 	}
 	n := binary.BigEndian.Uint32(p.rest)
-	if n > maxPart || uint64(n) > uint64(len(p.rest)-4) {
+	if uint64(n) > uint64(len(p.rest)-4) {
 		return nil, fmt.Errorf("%w: it is cut short", ErrFile)
 	}
 	plain, err := p.o.Open([]byte{part}, p.rest[4:4+n])

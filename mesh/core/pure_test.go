@@ -87,7 +87,7 @@ func TestSameSeedSameTrace(t *testing.T) {
 
 func TestStorms(t *testing.T) {
 	n := uint64(100)
-	if testing.Short() {
+	if os.Getenv("MESHKEY_E2E") == "" { // the plain run takes a tenth
 		n = 10
 	}
 	for seed := range n {
@@ -265,7 +265,7 @@ func large(t testing.TB, n int) (*sim, *simNode) {
 
 // With 2,000 members a step does not walk them: heartbeats, beacons and entries cost the same as with 20.
 func TestStepsDoNotWalkAllMembers(t *testing.T) {
-	if testing.Short() {
+	if os.Getenv("MESHKEY_E2E") == "" { // the plain run takes a tenth
 		t.Skip("measures allocations of a large mesh")
 	}
 	cost := func(n int) (visits uint64) {
