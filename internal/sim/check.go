@@ -319,7 +319,7 @@ func (n *Node) pruned(e core.PeerChanged) {
 	w := n.w
 	w.note(n, "prunes %s: %s", w.name(e.Peer), e.Why)
 	for _, o := range w.segments[n.segment] {
-		if o.id == e.Peer && o.awake() && w.now-max(w.calmSince(n, o), w.silent[n.segment]) > e.Silent && !w.blocked(o, n) && !w.blocked(n, o) {
+		if o.id == e.Peer && o.awake() && !w.revoked(o.id) && w.now-max(w.calmSince(n, o), w.silent[n.segment]) > e.Silent && !w.blocked(o, n) && !w.blocked(n, o) {
 			w.falsePrunes++
 			w.note(n, "which was there all the time")
 		}

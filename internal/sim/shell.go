@@ -156,6 +156,9 @@ func (n *Node) sendHeartbeat(e core.Heartbeat) {
 			to.n.w.fail("node %d got a heartbeat it cannot read: %v", to.n.i, err)
 			return
 		}
+		if to.usable() {
+			to.n.peerTime(to.peer.n) // its health summary says what its clock says
+		}
 		to.n.step(core.HeartbeatIn{ID: to.id, Digest: h.Digest, Degree: h.Degree, Ping: h.Ping, Pong: h.Pong})
 	})
 }

@@ -5,6 +5,9 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/sovereignmesh/meshkey/mesh/core"
+	"github.com/sovereignmesh/meshkey/session"
 )
 
 // long reports whether the scenarios that take minutes run too.
@@ -92,23 +95,39 @@ func TestT02Determinism(t *testing.T) {
 	}
 }
 
-// T-01: everybody who wants a session has one 2 s after a start of everybody at once.
+// T-01: everybody who wants a session has one 2 s after a start of everybody at once: with all in a small mesh, else with those a node
+// has picked itself and some that have picked it; the rest comes with the first looks at the overlay.
 func TestT01Formation(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 5, 9, 50, 200} {
-		w := world(t, Config{Seed: uint64(n), Nodes: n})
-		w.Start(0)
-		w.RunFor(2 * time.Second)
-		if got := w.Connected(); got != n {
-			t.Fatalf("%d of %d nodes are connected after 2 s", got, n)
-		}
-		if n <= 9 {
-			for _, x := range w.nodes {
-				if x.Degree() != n-1 {
-					t.Fatalf("%d nodes: node %d has %d sessions", n, x.i, x.Degree())
-				}
+		for seed := range uint64(3) {
+			w := world(t, Config{Seed: seed, Nodes: n})
+			w.Start(0)
+			w.RunFor(2 * time.Second)
+			low := 5
+			if n <= core.FullMesh {
+				low = n - 1
 			}
+			wantDegrees(t, w, low)
+			w.RunFor(10 * time.Second)
+			wantDegrees(t, w, min(n-1, 6))
+			if bad := w.closes[session.CodeNormal] + w.closes[session.CodeProtocol]; bad > 0 || w.falsePrunes > 0 {
+				t.Fatalf("%d nodes: %d sessions ended, %d prunes, although nothing happened", n, bad, w.falsePrunes)
+			}
+			w.want(t)
 		}
-		w.want(t)
+	}
+}
+
+// wantDegrees wants everybody connected, and nobody with less sessions than that.
+func wantDegrees(t *testing.T, w *World, low int) {
+	t.Helper()
+	if got := w.Connected(); got != len(w.alive()) {
+		t.Fatalf("%v: %d of %d nodes are connected", w.Now(), got, len(w.alive()))
+	}
+	for _, x := range w.alive() {
+		if x.Degree() < low {
+			t.Fatalf("%v: node %d of %d has %d sessions", w.Now(), x.i, len(w.nodes), x.Degree())
+		}
 	}
 }
 

@@ -132,8 +132,9 @@ func (w *World) note(n *Node, format string, args ...any) {
 	w.flow = append(w.flow, line{w.now, i, fmt.Sprintf(format, args...)})
 }
 
-// noteClose adds the end of a session to the flow.
+// noteClose counts the end of a session, and adds it to the flow.
 func (w *World) noteClose(n *Node, e core.CloseSession) {
+	w.closes[e.Code]++
 	if x := n.ends[e.ID]; x != nil && w.flows() {
 		w.note(n, "closes session %d with %d: %s", e.ID, x.peer.n.i, e.Why)
 	}

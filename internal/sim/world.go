@@ -12,6 +12,7 @@ import (
 
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh/core"
+	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -77,6 +78,7 @@ type World struct {
 	count       int // members of
 	countOf     *trust.State
 	falsePrunes int
+	closes      map[session.Code]int // what cores ended, by the reason given
 
 	flow   []line
 	broken []string
@@ -85,12 +87,16 @@ type World struct {
 
 // New founds a mesh; nothing runs yet.
 func New(cfg Config) (*World, error) {
-	if cfg.Segment == 0 {
-		cfg.Segment = segmentSize
-	}
 	l, err := found(cfg)
 	if err != nil {
 		return nil, err
+	}
+	return newWorld(cfg, l), nil
+}
+
+func newWorld(cfg Config, l *law) *World {
+	if cfg.Segment == 0 {
+		cfg.Segment = segmentSize
 	}
 	var seed [32]byte
 	binary.BigEndian.PutUint64(seed[:], cfg.Seed)
@@ -98,7 +104,7 @@ func New(cfg Config) (*World, error) {
 	w := &World{
 		cfg: cfg, law: l, rng: rand.New(rand.NewChaCha8(seed)), trace: sha256.New(), at: map[netip.AddrPort]*Node{},
 		sites: map[[2]int]time.Duration{}, envelopes: map[place][]byte{}, records: map[string]core.BeaconIn{},
-		digests: map[*trust.State][8]byte{}, pairs: map[[2]int]time.Duration{}, reference: l.beginning(),
+		digests: map[*trust.State][8]byte{}, pairs: map[[2]int]time.Duration{}, closes: map[session.Code]int{}, reference: l.beginning(),
 	}
 	for i := range cfg.Nodes {
 		n := &Node{w: w, i: i, id: l.nodes[i].NodeID(), key: l.nodes[i], cert: l.certs[i], segment: i / cfg.Segment, powered: true, disk: l.beginning()}
@@ -111,7 +117,7 @@ func New(cfg Config) (*World, error) {
 		w.nodes = append(w.nodes, n)
 	}
 	w.in(checkEvery, w.look)
-	return w, nil
+	return w
 }
 
 // Nodes returns the nodes, in the order of their ids.

@@ -53,8 +53,10 @@
 //
 // # Overlay
 //
-// Up to nine members everybody keeps a session with everybody. In a larger mesh a node keeps 6 to 12: it dials four by itself, such as
-// it hears on its own links and such as others have told it of by turns, half a second after it can hear them, so that not everybody
+// Up to nine members everybody keeps a session with everybody: every 5 s ± 20 % a node dials the members it has none with, and asks the
+// others for those whose addresses it does not know or that do not answer, at first after 5 s, then after twice as long each time, 5 min
+// at most. In a larger mesh a node keeps 6 to 12: it dials four by itself, such as it hears on its own links and such as others have
+// told it of by turns, half a second after it can hear them, so that not everybody
 // picks who spoke first; the others' picks bring as many again. Every 5 s ± 20 % it looks: below 6 it dials two more, below 8, or below
 // 3 dialled by itself, one; above 12 it sheds one with CLOSE{limit}, the one whose peer has the most, never one that would be left
 // with less than 6; else, once in eight times, it dials somebody not seen for 60 s, which heals a split. A pair that was shed is not

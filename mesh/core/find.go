@@ -33,6 +33,33 @@ func (c *Core) askAround(s *sess) {
 	}
 }
 
+// seek looks after a mesh in which everybody is to have a session with everybody: members without one are dialled where an address is known,
+// for no beacon comes from another link, and asked for where none is. So a mesh that was too large for that becomes whole when it
+// shrinks, and two who have missed each other's records meet.
+func (c *Core) seek() {
+	if c.stopping || len(c.live) == 0 {
+		return
+	}
+	for m := range c.st.Members() {
+		p := c.peerFor(m.Node)
+		if p == nil || !p.enrolled || p.revoked || p.working() != nil || p.dialing > 0 || !m.Live(c.now.Trust) {
+			continue
+		}
+		if len(p.addrs) > 0 {
+			c.dialSoon(p, c.jitter(0, dialLowJitter))
+			if c.dialable(p) {
+				continue
+			}
+		}
+		if p.seekWait == 0 {
+			p.sought, p.seekWait = c.now.Mono, tickEvery
+		} else if c.now.Mono-p.sought >= p.seekWait {
+			p.sought, p.seekWait = c.now.Mono, min(2*p.seekWait, seekMax)
+			c.askFor(p)
+		}
+	}
+}
+
 // findIn answers a question with the record held, and passes it on if the peer was not heard here itself. What is passed on is bounded:
 // by the asker's rate, by the hops, and by one question for a node at a time.
 func (c *Core) findIn(s *sess, f session.Find) {

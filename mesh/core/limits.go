@@ -160,6 +160,9 @@ const (
 	maxFinding = 256
 	maxAskers  = 8
 	findWait   = 5 * time.Second
+	// seekMax is the longest pause between questions for a member of a small mesh of whom no address works: it may be switched off for
+	// weeks.
+	seekMax = 5 * time.Minute
 	// maxBranches bounds the views remembered that differ by forked issuers alone: a thief can make many branches, and each costs a
 	// comparison as long as it is not remembered.
 	maxBranches = 64

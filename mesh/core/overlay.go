@@ -189,6 +189,8 @@ func (c *Core) scheduleTick() {
 	c.tickT = c.after(c.scaled(tickEvery, 0.8, 1.2), func() {
 		if c.crowded() {
 			c.tick()
+		} else {
+			c.seek()
 		}
 		c.scheduleTick()
 	})

@@ -302,3 +302,67 @@ func TestRevocationFloodsTheOverlay(t *testing.T) {
 func findBody(n *simNode, hops uint64) session.Find {
 	return session.Find{K: session.KindFind, Node: n.id, Hops: hops}
 }
+
+// A mesh that shrinks to nine members becomes a full one, also between two links that no beacon crosses.
+func TestShrunkMeshIsWhole(t *testing.T) {
+	for seed := range uint64(5) {
+		s := newSim(t, newFixture(t, 12), seed)
+		s.mute = func(a, b *simNode) bool { return a.i < 6 != (b.i < 6) }
+		for _, n := range s.nodes {
+			n.start()
+		}
+		s.nodes[0].step(AddSeed{Peer: s.nodes[6].id, At: s.nodes[6].at})
+		s.runFor(60 * second)
+		for _, i := range []int{11, 10, 9} {
+			s.nodes[0].publish(s.f.revocation(i))
+			s.nodes[i].kill()
+		}
+		s.runFor(30 * second)
+		s.wantAllSessions()
+	}
+}
+
+// An address that is known is dialled at the next look, although no beacon repeats it.
+func TestKnownAddressIsDialledInASmallMesh(t *testing.T) {
+	for seed := range uint64(8) {
+		s := settledMesh(t, 3, seed)
+		a, x := s.nodes[0], s.nodes[2]
+		s.mute = func(_, _ *simNode) bool { return true }
+		a.closeEnd(s.shared(a, x)[0].id, session.CodeDuplicate)
+		for range 100 {
+			s.runFor(50 * time.Microsecond)
+			a.peer(x).dialT.stop() // what the end of the session has planned
+			x.peer(a).dialT.stop()
+		}
+		if len(s.shared(a, x)) > 0 || a.peer(x).dialing+x.peer(a).dialing > 0 {
+			continue // it was faster
+		}
+		s.runFor(6500 * time.Millisecond)
+		s.wantAllSessions()
+	}
+}
+
+// Two members of a small mesh that know no address of each other are brought together by one that knows both; what nobody answers is
+// asked less and less often.
+func TestMissedRecordIsAskedFor(t *testing.T) {
+	s := settledMesh(t, 3, 1)
+	a, b, x := s.nodes[0], s.nodes[1], s.nodes[2]
+	s.mute = func(n, m *simNode) bool { return n != b && m != b }
+	a.closeEnd(s.shared(a, x)[0].id, session.CodeDuplicate)
+	a.peer(x).addrs, x.peer(a).addrs = nil, nil
+	s.runFor(15 * second)
+	s.wantAllSessions()
+	x.cutPower()
+	since := s.now
+	s.runFor(30 * 60 * second)
+	sent, _ := effects[Send](a, since)
+	asked := 0
+	for _, e := range sent {
+		if e.Body.Kind() == session.KindFind {
+			asked++
+		}
+	}
+	if asked < 5 || asked > 15 {
+		t.Fatalf("asked %d times in half an hour where a node is that is off", asked)
+	}
+}

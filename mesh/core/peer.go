@@ -34,6 +34,8 @@ type peer struct {
 	shunned  time.Duration // not picked before: a session with it was shed
 	wantedTo time.Duration // a user wants a session with it, or did within idleData
 	using    bool          // it has streams
+	sought   time.Duration // when the neighbours were last asked where it is
+	seekWait time.Duration // before they are asked again
 	differs  int           // its last beacons in a row whose digest was another than this node's
 
 	// sessions
