@@ -182,3 +182,36 @@ func TestPublicLine(t *testing.T) {
 		}
 	}
 }
+
+// swapFS shows another file where the newly sealed one is read: a disk that errs, or somebody else in the directory.
+type swapFS struct {
+	*durable.Mem
+	shown string
+}
+
+func (f swapFS) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+	if strings.HasSuffix(name, resealSuffix) && flag == os.O_RDONLY {
+		if _, err := f.Mem.OpenFile(name, flag, perm); err == nil {
+			name = f.shown
+		}
+	}
+	return f.Mem.OpenFile(name, flag, perm)
+}
+
+func TestResealComparesTheKey(t *testing.T) {
+	fsys, mesh := durable.NewMem(), MeshID{1}
+	id := newIdentity(t, fsys, "identity.txt")
+	for i, name := range []string{"node.age", "other.age"} {
+		if err := WriteKeyFile(fsys, name, id.Recipient(), SigningMaterial(KindNode, mesh, testKey(t, byte(i+1)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mine := Unlock{Identity: id}
+	err := Reseal(swapFS{fsys, "other.age"}, "node.age", KindNode, mesh, mine, id.Recipient(), mine)
+	if !errors.Is(err, ErrKeyFile) {
+		t.Fatal(err)
+	}
+	if got, err := ReadKeyFile(fsys, "node.age", KindNode, mesh, mine); err != nil || !bytes.Equal(got.secret.Bytes(), testKey(t, 1).Seed()) {
+		t.Fatal("another key", err)
+	}
+}

@@ -211,12 +211,40 @@ func TestProposalTampered(t *testing.T) {
 	if _, err := ParseProposal(append(bytes.Clone(whole), '\n')); !errors.Is(err, ErrInvalid) {
 		t.Fatal(err)
 	}
+	// Other ways to write the same bytes, of a proposal with padded lines.
+	text := ""
+	for _, name := range []string{"p", "pi", "pi4"} {
+		if text = string(encoded(t, propose(t, w.start, addIssuer(name)))); strings.Contains(text, "=") {
+			break
+		}
+	}
+	for name, other := range map[string]string{
+		"carriage return": strings.Replace(text, "\nnext ", "\r\nnext ", 1),
+		"no last newline": strings.TrimSuffix(text, "\n"),
+		"two spaces":      strings.Replace(text, "next ", "next  ", 1),
+		"no padding":      strings.Replace(text, "=", "", 1),
+		"spare bits":      spareBits(text),
+	} {
+		if other == text {
+			t.Fatalf("%s: the test changes nothing", name)
+		}
+		if _, err := ParseProposal([]byte(other)); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	if _, err := ParseProposal(make([]byte, MaxProposal+1)); !errors.Is(err, ErrInvalid) {
 		t.Fatal(err)
 	}
 	if _, err := ParseChain(whole); !errors.Is(err, ErrInvalid) {
 		t.Fatal("a proposal is no chain:", err)
 	}
+}
+
+// spareBits sets the bits of the last character of a padded line that mean nothing.
+func spareBits(text string) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	at := strings.Index(text, "=")
+	return text[:at-1] + string(alphabet[strings.IndexByte(alphabet, text[at-1])+1]) + text[at:]
 }
 
 // Lines exchanged between two meshes, or between two roots of one, make nothing.
@@ -531,5 +559,39 @@ func TestVoidedIsWhatACutoffTakes(t *testing.T) {
 	}
 	if g, ok := s.Grant(GrantRef{x.key.Public(), 1}); !ok || g.Removed == nil {
 		t.Error("the ungrant is undone")
+	}
+}
+
+// A removal on a branch that is not held counts until the cutoff, and is part of what the cutoff takes back.
+func TestVoidedStrays(t *testing.T) {
+	w := newWorld(t, 1, "nas", "pi")
+	x := w.writer("nas")
+	s := w.start
+	first := x.add(x.enroll("gpu1"), x.enroll("laptop"))
+	y := x.branch()
+	mine, theirs := x.add(x.enroll("phone")), y.add(OpRevokeNode{Node: nodeID("gpu1")})
+	for _, e := range []*Entry{first, mine} {
+		n, _, err := s.ApplyEntry(e.Raw())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s = n
+	}
+	s, err := s.AddEvidence(mine.Raw(), theirs.Raw())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, revoked := s.Revoked(nodeID("gpu1")); !revoked {
+		t.Fatal("the stray does not count")
+	}
+	v := s.Voided(x.key.Public(), 2)
+	if fmt.Sprint(v.Removals) != fmt.Sprint([]Op{OpRevokeNode{Node: nodeID("gpu1")}}) || len(v.Members) != 0 {
+		t.Fatalf("%+v", v)
+	}
+	if v := s.Voided(x.key.Public(), 1); len(v.Removals) != 1 || len(v.Members) != 1 || v.Members[0].Name != "phone" {
+		t.Fatalf("%+v", v)
+	}
+	if v := s.Voided(keys.PublicKey{1}, 0); v.Removals != nil {
+		t.Fatal("of nobody")
 	}
 }
