@@ -14,8 +14,14 @@ import (
 	"github.com/sovereignmesh/meshkey/internal/durable"
 )
 
-// ErrPlugin means that a recipient or identity wants a plugin this host has not been told to run.
-var ErrPlugin = errors.New("age plugin not allowed on this host")
+var (
+	// ErrPlugin means that a recipient or identity wants a plugin this host has not been told to run.
+	ErrPlugin = errors.New("age plugin not allowed on this host")
+	// ErrPluginName means that a name cannot be one of a plugin.
+	ErrPluginName = errors.New("the name of an age plugin has 1 to 32 of a-z, 0-9 and inner hyphens")
+	// ErrRecipient means that a text is no age recipient.
+	ErrRecipient = errors.New("not of the form age1… or age1pq…")
+)
 
 // Plugins are the age plugins this host may run: programs named age-plugin-NAME in the PATH. A plugin is started only for a name of
 // this list, which comes from the host's own configuration, never from a file of somebody else. The zero value allows none.
@@ -70,7 +76,7 @@ func CheckPluginName(s string) error {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
 	}
 	if !ok {
-		return errors.New("the name of an age plugin has 1 to 32 of a-z, 0-9 and inner hyphens")
+		return ErrPluginName
 	}
 	return nil
 }
@@ -108,7 +114,7 @@ func (p Plugins) ParseRecipients(list ...string) (Recipient, error) {
 	}
 	for i, s := range list {
 		if len(s) > maxRecipientText {
-			return Recipient{}, fmt.Errorf("age recipient %d is too long", i+1)
+			return Recipient{}, fmt.Errorf("age recipient %d: too long: %w", i+1, ErrRecipient)
 		}
 		// Parsed one by one: the library's own parser skips comment lines, and a recipient that silently is none is worse than
 		// an error.
@@ -118,7 +124,7 @@ func (p Plugins) ParseRecipients(list ...string) (Recipient, error) {
 		}
 		name, _, err := plugin.ParseRecipient(s)
 		if err != nil {
-			return Recipient{}, fmt.Errorf("age recipient %d is not of the form age1… or age1pq…", i+1)
+			return Recipient{}, fmt.Errorf("age recipient %d: %w", i+1, ErrRecipient)
 		}
 		if err := p.allowed(name); err != nil {
 			return Recipient{}, fmt.Errorf("age recipient %d: %w", i+1, err)

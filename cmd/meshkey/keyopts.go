@@ -102,7 +102,7 @@ func keyFileError(what string, err error) error {
 		return err
 	case errors.Is(err, keys.ErrPassphrase):
 		return control.Errorf(control.Failed, "try again; nobody can open it without its passphrase", "%w", err)
-	case errors.Is(err, keys.ErrPlugin):
+	case errors.Is(err, keys.ErrPlugin), errors.Is(err, keys.ErrPluginName), errors.Is(err, keys.ErrRecipient):
 		return control.Errorf(control.Usage, "", "%w", err)
 	case errors.Is(err, keys.ErrLocked):
 		return control.Errorf(control.Failed, "give what it is sealed to: --identity FILE, or a passphrase", "%w", err)

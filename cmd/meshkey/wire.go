@@ -125,7 +125,7 @@ func stateError(err error) error {
 		return control.Errorf(control.Failed, "use another directory with --state", "this state directory is a member of a mesh already; a membership is never overwritten")
 	case errors.Is(err, keys.ErrPassphrase):
 		return control.Errorf(control.Failed, "try again", "%w", err)
-	case errors.Is(err, keys.ErrPlugin):
+	case errors.Is(err, keys.ErrPlugin), errors.Is(err, keys.ErrPluginName), errors.Is(err, keys.ErrRecipient):
 		return control.Errorf(control.Usage, "", "%w", err)
 	case errors.Is(err, keys.ErrKeyFile), errors.Is(err, keys.ErrOtherKey), errors.Is(err, keys.ErrLocked):
 		return control.Errorf(control.Unverified, "restore the file from a backup, or enrol again with another --state", "%w", err)

@@ -6,10 +6,12 @@
 // Mode 0700, owned by the user of the daemon, locked while in use:
 //
 //	lock            held by the one process that uses the directory
-//	identity.txt    the age identity that opens the key files below; whoever has both has the keys
+//	identity.txt    the age identity that opens the key files below; whoever has both has the keys. It is not made where the [keys]
+//	                table, a credential or a passphrase says what to seal to
 //	node.age        the node's Ed25519 identity
-//	issuer.age      on issuers: the key that signs the issuer's chain
-//	root.age        where init founded the mesh: the root key, sealed to a passphrase; no daemon reads it
+//	issuer.age      on issuers: the key that signs the issuer's chain; it may wait for the root to name it
+//	issuer-old-N.age  keys before it, cut off or ended
+//	root.age        where a root key is: sealed to a passphrase or to age recipients; no daemon reads it
 //	group-N.age     the group secret of generation N
 //	member          CBOR {1: version, 2: mesh id, 3: certificate, 4: [beacon envelope]}; written last
 //	waiting         on a newcomer: CBOR {1: version, 2: mesh id, 3: invite id, 4: channel binding}: its request waits for approval
@@ -35,4 +37,8 @@
 //
 // A group secret is on disk before its commitment
 // is in the log, and not in use before that. An issuer's entry is on disk before anybody sees it.
+//
+// What a cutoff would undo is repeated by this host's issuer, durably, before there is a root with the cutoff. Accepting a root is in the
+// audit log before the root holds, and on disk before the command says so. A root that would contradict the one held is refused here,
+// though a peer's would be taken as a fork: an operator's mistake must not stop the mesh.
 package daemon

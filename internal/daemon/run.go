@@ -313,6 +313,9 @@ func (d *Daemon) appendThen(then func(), ops ...trust.Op) (trust.Change, error) 
 	} else {
 		err = write()
 	}
+	if errors.Is(err, trust.ErrNotIssuer) {
+		err = control.Errorf(control.Denied, "meshkey root show", "%w", err)
+	}
 	if err != nil {
 		return trust.Change{}, err
 	}

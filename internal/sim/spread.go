@@ -33,7 +33,6 @@ type follow struct {
 	evidence bool
 	began    time.Duration
 	got      map[int]time.Duration
-	left     int
 }
 
 // Follow watches an entry from now on.

@@ -233,7 +233,7 @@ func TestOnlyAFullSessionDrains(t *testing.T) {
 			n.step(SessionUp{ID: id, Peer: m.id, Role: keys.RoleAcceptor, ConnSeq: 1, Boot: [16]byte{1}, Remote: m.at, Certificate: m.cert, RootVersion: 1})
 			n.step(FrameIn{ID: id, Body: session.Ready{State: before}, Raw: []byte{1}})
 			n.s.runFor(2500 * time.Millisecond) // longer than a node that was alone waits for the first view
-			n.core.waited = true // this node has seen enough to call the peer full
+			n.core.waited = true                // this node has seen enough to call the peer full
 			n.core.reviewAll()
 			x := n.core.byID[id]
 			if x == nil || x.states.Local() != session.Full {
