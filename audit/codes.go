@@ -17,6 +17,7 @@ const (
 	NodeAdmit       Code = "node.admit"       // a candidate became a member of this node's peer table
 	NodeRefuse      Code = "node.refuse"      // actor: node; reason: why it is not admitted
 	NodeRotate      Code = "node.rotate"      // target: the new node id
+	IssuerInit      Code = "issuer.init"      // target: the issuer's name; after: its new public key, which the root has to name
 	CertRenew       Code = "cert.renew"       // target: node; before, after: not_after
 	SessionOpen     Code = "session.open"     // actor: peer
 	SessionClose    Code = "session.close"    // actor: peer; reason: close code; bytes, duration
@@ -57,7 +58,7 @@ const (
 // Codes lists the registry.
 func Codes() []Code {
 	return []Code{
-		DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, CertRenew,
+		DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, IssuerInit, CertRenew,
 		SessionOpen, SessionClose, SessionRefuse, StreamOpen, StreamDeny, StreamClose, PeerPrune, InterfaceMute,
 		InterfaceUnmute, GrantAdd, GrantRemove, ServiceExpose, ServiceUnexpose, RouteEscalate, InviteCreate, InviteRemove,
 		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, NameConflict,
@@ -68,7 +69,7 @@ func Codes() []Code {
 // Registered reports whether c may be written.
 func (c Code) Registered() bool {
 	switch c {
-	case DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, CertRenew,
+	case DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, IssuerInit, CertRenew,
 		SessionOpen, SessionClose, SessionRefuse, StreamOpen, StreamDeny, StreamClose, PeerPrune, InterfaceMute,
 		InterfaceUnmute, GrantAdd, GrantRemove, ServiceExpose, ServiceUnexpose, RouteEscalate, InviteCreate, InviteRemove,
 		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, NameConflict,

@@ -133,7 +133,8 @@ func (r *Root) CutIssuer(id keys.PublicKey, cut Cutoff, remove bool, group keys.
 // Works reports whether the issuer can make entries that count at this time.
 func (i *Issuer) Works(now int64) bool { return i.Cutoff == nil && now <= i.NotAfter }
 
-// Stranded returns the rights that somebody had in the root before, and nobody has in this one at this time.
+// Stranded returns the rights that somebody had in the root before, and nobody has in this one at this time. Signing heads is not among
+// them: nothing but the age of a view depends on it.
 func (r *Root) Stranded(prev *Root, now int64) Caps {
 	held := func(r *Root) (c Caps) {
 		for i := range r.Issuers {
@@ -143,5 +144,5 @@ func (r *Root) Stranded(prev *Root, now int64) Caps {
 		}
 		return c
 	}
-	return held(prev) &^ held(r)
+	return held(prev) &^ held(r) &^ CapHead
 }

@@ -83,6 +83,14 @@ func (p *Proposal) Base() *Root { return p.roots[len(p.roots)-1] }
 // Next is the proposed root.
 func (p *Proposal) Next() *Root { return p.next }
 
+// RootAt returns a root of the chain the proposal follows.
+func (p *Proposal) RootAt(version uint64) (*Root, bool) {
+	if version == 0 || version > uint64(len(p.roots)) {
+		return nil, false
+	}
+	return p.roots[version-1], true
+}
+
 // Changes lists what the proposal changes.
 func (p *Proposal) Changes() []RootChange { return p.next.Changes(p.Base()) }
 

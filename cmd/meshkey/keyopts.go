@@ -127,17 +127,17 @@ const maxCarried = 4<<20 + 1
 
 // readCarried reads a file that came from another machine, or stdin for "-".
 func (c *cli) readCarried(name string) ([]byte, error) {
-	f := os.Stdin
-	if name != "-" {
-		var err error
-		if f, err = os.Open(name); err != nil {
-			code := control.Failed
-			if errors.Is(err, fs.ErrNotExist) {
-				code = control.NotFound
-			}
-			return nil, control.Errorf(code, "name the file as it was given to you", "%w", err)
-		}
-		defer f.Close()
+	if name == "-" {
+		return readAll(c.in, "stdin")
 	}
+	f, err := os.Open(name)
+	if err != nil {
+		code := control.Failed
+		if errors.Is(err, fs.ErrNotExist) {
+			code = control.NotFound
+		}
+		return nil, control.Errorf(code, "name the file as it was given to you", "%w", err)
+	}
+	defer f.Close()
 	return readAll(f, name)
 }

@@ -43,6 +43,9 @@ you trust, and where a daemon runs its chain is compared by itself.`,
 }
 
 func runRootSign(ctx context.Context, c *cli, o rootSignOptions) error {
+	if o.Out == "" && o.File == "-" {
+		return control.Errorf(control.Usage, "give --out FILE", "a proposal from stdin has no file to go back to")
+	}
 	text, err := c.readCarried(o.File)
 	if err != nil {
 		return err
@@ -63,12 +66,9 @@ func runRootSign(ctx context.Context, c *cli, o rootSignOptions) error {
 		return err
 	}
 	out := o.Out
-	switch {
-	case out == "" && o.File == "-":
-		return control.Errorf(control.Usage, "give --out FILE", "a proposal from stdin has no file to go back to")
-	case out == "":
+	if out == "" {
 		out, err = o.File, writeFile(o.File, signed, 0o644, true)
-	default:
+	} else {
 		err = writeFile(out, signed, 0o644, false)
 	}
 	if err != nil {
@@ -81,8 +81,8 @@ func runRootSign(ctx context.Context, c *cli, o rootSignOptions) error {
 	})
 }
 
-// compareChain holds the root a proposal follows to one that is known otherwise: that of a file, else that of the daemon if there is one
-// here, in the same mesh.
+// compareChain holds the chain a proposal follows to one that is known otherwise: that of a file, else that of the daemon if there is one
+// here, in the same mesh. The proposal may follow newer roots of the same chain; an older one, or another, is refused.
 func (c *cli) compareChain(ctx context.Context, p *trust.Proposal, file string) error {
 	st, err := c.chain(ctx, file)
 	if err != nil {
@@ -97,9 +97,13 @@ func (c *cli) compareChain(ctx context.Context, p *trust.Proposal, file string) 
 		}
 		return control.Errorf(control.Unverified, "get the file of this mesh", "the proposal is for mesh %s, the chain of mesh %s", p.Base().Mesh.Short(), st.Mesh().Short())
 	}
-	if st.Root().Hash() != p.Base().Hash() {
-		return control.Errorf(control.Unverified, "make the change again on the root that holds: meshkey root show",
-			"the proposal follows root %d (%s), and root %d (%s) holds", p.Base().Version, p.Base().Hash(), st.Root().Version, st.Root().Hash())
+	known := st.Root()
+	if r, ok := p.RootAt(known.Version); ok && r.Hash() == known.Hash() {
+		if known.Version < p.Base().Version {
+			c.say("The proposal follows root %d; root %d is the newest one known here. The roots between are signed as they must be.", p.Base().Version, known.Version)
+		}
+		return nil
 	}
-	return nil
+	return control.Errorf(control.Unverified, "make the change again on the root that holds: meshkey root show",
+		"the proposal follows root %d (%s), and root %d (%s) holds", p.Base().Version, p.Base().Hash(), known.Version, known.Hash())
 }

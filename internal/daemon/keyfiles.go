@@ -50,13 +50,13 @@ func (d *Daemon) NewIssuerKey(_ context.Context, by control.Caller, r *control.N
 	if err != nil {
 		return nil, err
 	}
-	if err := d.record(by, audit.Event{Code: audit.NodeInit, Target: "issuer " + r.Name, Reason: "a new issuer's key was made"}); err != nil {
+	key := keys.NewSigningKey()
+	if err := d.record(by, audit.Event{Code: audit.IssuerInit, Target: r.Name, After: keyText(key.Public())}); err != nil {
 		return nil, err
 	}
 	if err := d.dir.putAside(fileIssuer, oldIssuer); err != nil {
 		return nil, err
 	}
-	key := keys.NewSigningKey()
 	if err := keys.WriteKeyFile(d.dir.fs, fileIssuer, to, keys.SigningMaterial(keys.KindIssuer, d.meshID, key)); err != nil {
 		return nil, err
 	}

@@ -351,10 +351,14 @@ func (d *Daemon) cutIssuer(by control.Caller, r *control.CutIssuerRequest) (*con
 		return res, last, nil
 	}
 	for _, ops := range trust.RepeatOps(repeat) {
-		if err := d.removalRecord(by, audit.Event{
-			Code: audit.EntryApply, Target: is.Name, Reason: fmt.Sprintf("%d removals of issuer %s repeated before its cutoff", len(ops), is.Name),
-		}); err != nil {
-			return nil, last, err
+		for _, o := range ops {
+			e := audit.Event{Code: audit.NodeRevoke, Target: d.removalDoc(o).ID, Reason: "repeated before the cutoff of issuer " + is.Name}
+			if u, ok := o.(trust.OpUngrant); ok {
+				e.Code, e.Target, e.Grant = audit.GrantRemove, "", d.grantID(trust.GrantRef{Issuer: u.Issuer, GID: u.GID})
+			}
+			if err := d.removalRecord(by, e); err != nil {
+				return nil, last, err
+			}
 		}
 		if last, err = d.append(ops...); err != nil {
 			return nil, last, err

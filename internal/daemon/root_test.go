@@ -305,6 +305,20 @@ func TestCutoffRepeatsRemovals(t *testing.T) {
 	if err != nil || done.Repeated != 2 {
 		t.Fatalf("%+v %v", done, err)
 	}
+	// Each is in the audit log, as what it is.
+	log, err := pi.client.AuditLog(t.Context(), control.AuditQuery{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	repeated := map[string]int{}
+	for _, r := range log.Records {
+		if strings.HasPrefix(r.Reason, "repeated before the cutoff") {
+			repeated[r.Code]++
+		}
+	}
+	if repeated["node.revoke"] != 1 || repeated["grant.remove"] != 1 {
+		t.Errorf("recorded %v", repeated)
+	}
 	left, err := pi.client.CutIssuer(t.Context(), &dry)
 	if err != nil || len(left.Voided.Removals) != 1 || left.Voided.Removals[0].ID != laptop {
 		t.Fatalf("%+v %v", left, err)
