@@ -101,8 +101,8 @@ func TestReceiptsAreChecked(t *testing.T) {
 	if n > maxReceiptEntries || own != 0 {
 		t.Fatalf("%d entries, %d of them with receipts", n, own)
 	}
-	for range receiptBurst {
-		l.receipts.Allow()
+	l.receipts.SetLimit(0) // nothing comes back while this test looks
+	for l.receipts.Allow() {
 	}
 	before := a.Counters()["receipt.limit"]
 	ok(t, a.receiptIn(l, raw))

@@ -33,7 +33,7 @@ func usable(a, b *Node) int {
 // T-04: lost beacons, one by one up to four in ten and in bursts, close no session; at one in twenty 50 hosts prune nobody by mistake.
 func TestT04BeaconLoss(t *testing.T) {
 	last := 10 * time.Minute
-	if long() {
+	if hours() {
 		last = 24 * time.Hour
 	}
 	for _, c := range []struct {
@@ -67,7 +67,7 @@ func TestT04BeaconLoss(t *testing.T) {
 // within 3 s, and never none after the first.
 func TestT12SimultaneousDials(t *testing.T) {
 	cases := 3000
-	if long() {
+	if hours() {
 		cases = 100_000
 	}
 	l, err := found(Config{Nodes: 2})
@@ -245,7 +245,7 @@ func TestT24Partition(t *testing.T) {
 // T-24, for very long: a node that was away for 30 days comes back, and so does what was revoked meanwhile.
 func TestT24ThirtyDays(t *testing.T) {
 	days := 1
-	if long() {
+	if hours() {
 		days = 30
 	}
 	w := world(t, Config{Seed: 24, Nodes: 4, Life: 60 * day * time.Second, Quiet: true})
@@ -267,7 +267,7 @@ func TestT24ThirtyDays(t *testing.T) {
 // and have their degree again within 30 s. Then a churn of 5 % a minute keeps 99 % of those that run connected.
 func TestT25Churn(t *testing.T) {
 	nodes, segment := 120, 40
-	if long() {
+	if hours() {
 		nodes, segment = 2000, 250
 	}
 	w := world(t, Config{Seed: 25, Nodes: nodes, Segment: segment, Quiet: true})

@@ -13,6 +13,9 @@ import (
 // long reports whether the scenarios that take minutes run too.
 func long() bool { return os.Getenv("MESHKEY_E2E") != "" }
 
+// hours reports whether the fault table is run at its full size, which takes an hour.
+func hours() bool { return os.Getenv("MESHKEY_LONG") != "" }
+
 func world(t testing.TB, cfg Config) *World {
 	t.Helper()
 	w, err := New(cfg)
