@@ -150,7 +150,7 @@ func TestAllSilentWithoutBeacons(t *testing.T) {
 // waits for views again.
 func TestWake(t *testing.T) {
 	for _, slept := range []time.Duration{8 * second, 30 * second, 300 * second, 8 * hour * second} {
-		for seed := range uint64(10) {
+		for seed := range uint64(3) {
 			s := settledMesh(t, 3, seed)
 			a := s.nodes[0]
 			a.suspend(slept)
