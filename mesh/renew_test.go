@@ -30,6 +30,7 @@ func (w *world) mortal(name string, end time.Duration, renewUntil int64) *host {
 // A certificate of which two thirds are over is renewed by itself, with the name and tags of the log; a stream that runs meanwhile lives
 // past the end of the old one.
 func TestRenewalByItself(t *testing.T) {
+	t.Parallel() // it mostly waits
 	w := newWorld(t)
 	b := w.mortal("b", 5*time.Second, enroll.RenewForever)
 	a := w.admin()

@@ -13,6 +13,14 @@ import (
 // long reports whether the scenarios that take minutes run too.
 func long() bool { return os.Getenv("MESHKEY_E2E") != "" }
 
+// scenario leaves a test that takes many seconds out of the plain run.
+func scenario(t testing.TB) {
+	t.Helper()
+	if !long() {
+		t.Skip("a long scenario: run it with MESHKEY_E2E=1")
+	}
+}
+
 // hours reports whether the fault table is run at its full size, which takes an hour.
 func hours() bool { return os.Getenv("MESHKEY_LONG") != "" }
 
@@ -163,6 +171,7 @@ func TestT50RevocationAt1000(t *testing.T) {
 
 // With flooding broken, digests and vectors alone bring it to everybody within 20 s.
 func TestT50DigestOnly(t *testing.T) {
+	scenario(t)
 	nodes, segment := size()
 	w := world(t, Config{Seed: 2, Nodes: nodes, Segment: segment, NoFlood: true, Quiet: true})
 	w.Start(time.Second)
