@@ -12,7 +12,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -31,14 +33,14 @@ type testKey struct{}
 // TestScripts runs testdata/script/*.txtar: what a user types, and what meshkey answers. These commands are ours: "exits N ARGS" runs
 // meshkey and wants that exit code; "daemon" starts a daemon of fixed answers on the socket of this script's state directory, "live" a
 // real one there, on loopback; "host NAME" goes on as another machine, whose own daemon would be bound to loopback; "capture VAR FILE
-// REGEXP" keeps what the first group matches; "flip FILE N" changes a bit of byte N, "flipword FILE WORD" a letter of the line that begins with WORD.
+// REGEXP" keeps what the first group matches; "until REGEXP ARGS" runs meshkey until it prints that; "flip FILE N" changes a bit of byte N, "flipword FILE WORD" a letter of the line that begins with WORD.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
 		Setup: setupScript,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": runExits, "daemon": startDaemon, "live": startLive, "host": asHost, "capture": capture, "flip": flip, "flipword": flipByte,
-			"readonly": makeReadOnly,
+			"readonly": makeReadOnly, "until": until,
 		},
 		Condition:           condition,
 		RequireExplicitExec: true,
@@ -205,6 +207,24 @@ func startLive(ts *testscript.TestScript, neg bool, args []string) {
 type machinesKey struct{}
 
 // flipByte changes one character in the last line but one of a file that begins with a word: "flip FILE WORD".
+// until runs meshkey until what it prints matches, for ten seconds at most: "until REGEXP ARGS".
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP ARGS")
+	}
+	want := regexp.MustCompile(args[0])
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.Now().Add(10 * time.Second); ; <-tick.C {
+		if err := ts.Exec("meshkey", args[1:]...); err == nil && want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(late) {
+			ts.Fatalf("meshkey %s never printed %s", strings.Join(args[1:], " "), args[0])
+		}
+	}
+}
+
 func flipByte(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: flipword FILE WORD")
