@@ -135,12 +135,17 @@ func (n *Node) Start() {
 // learn gives the node an entry as if it had been written there.
 func (n *Node) learn(c trust.Change) {
 	got, err := n.ledger.ApplyEntry(c.Entry, n.clock().Trust)
+	n.took(got, err)
+}
+
+// took makes what was signed on this host durable, and then known.
+func (n *Node) took(c trust.Change, err error) {
 	if err != nil {
-		n.w.note(n, "cannot take its own entry: %v", err)
+		n.w.note(n, "cannot take its own object: %v", err)
 		return
 	}
 	n.disk = n.ledger.Clone()
-	n.step(core.TrustIn{Changes: []trust.Change{got}})
+	n.step(core.TrustIn{Changes: []trust.Change{c}})
 }
 
 // clock is what the node's clocks say. Trusted time never goes back behind the floor, less some slack.
