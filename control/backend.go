@@ -24,6 +24,7 @@ type Backend struct {
 	Audit   Auditor
 	Connect Connector
 	Process Process
+	Roots   Rooter
 }
 
 // Viewer reads. Results are snapshots the server may keep and change.
@@ -82,6 +83,16 @@ type Endpoint struct {
 type Connector interface {
 	Resolve(ctx context.Context, target string) (*Endpoint, error)
 	Open(ctx context.Context, by Caller, target string) (forward.Stream, error)
+}
+
+// Rooter shows and changes the root. AcceptRoot and CutIssuer are durable and applied on this node before they return; r.WaitMS
+// bounds the wait for others. None of them needs, or has, a root key: a root is signed elsewhere.
+type Rooter interface {
+	Root(ctx context.Context) (*Root, error)
+	RootChain(ctx context.Context) (*RootChain, error)
+	AcceptRoot(ctx context.Context, by Caller, r *AcceptRootRequest) (*AcceptRootResult, error)
+	CutIssuer(ctx context.Context, by Caller, r *CutIssuerRequest) (*CutIssuerResult, error)
+	NewIssuerKey(ctx context.Context, by Caller, r *NewIssuerKeyRequest) (*PublicKey, error)
 }
 
 // Process is the daemon as a process.

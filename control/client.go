@@ -246,6 +246,26 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	return err
 }
 
+func (c *Client) Root(ctx context.Context) (*Root, error) {
+	return get[Root](ctx, c, pathRoot, nil)
+}
+
+func (c *Client) RootChain(ctx context.Context) (*RootChain, error) {
+	return get[RootChain](ctx, c, pathRootChain, nil)
+}
+
+func (c *Client) AcceptRoot(ctx context.Context, r *AcceptRootRequest) (*AcceptRootResult, error) {
+	return post[AcceptRootResult](ctx, c, pathRootAccept, r)
+}
+
+func (c *Client) CutIssuer(ctx context.Context, r *CutIssuerRequest) (*CutIssuerResult, error) {
+	return post[CutIssuerResult](ctx, c, pathRootCut, r)
+}
+
+func (c *Client) NewIssuerKey(ctx context.Context, r *NewIssuerKeyRequest) (*PublicKey, error) {
+	return post[PublicKey](ctx, c, pathKeysIssuer, r)
+}
+
 // WaitReady waits until the daemon serves, for at most d: also for its socket to appear.
 func (c *Client) WaitReady(ctx context.Context, d time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, d)

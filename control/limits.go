@@ -8,8 +8,12 @@ const (
 	// MaxWait bounds how long a request may wait for acknowledgements or readiness.
 	MaxWait = 5 * time.Minute
 
-	// maxBody bounds a request: the largest, an expose with many subjects, has a few KB.
-	maxBody = 64 << 10
+	// maxBody bounds a request: the largest, a signed root of 56 KiB in base64, has 75 KiB.
+	maxBody = 96 << 10
+	// maxDrop bounds what a cutoff is told not to repeat: each is a word of a list a person has read.
+	maxDrop = 256
+	// maxRoot is the longest root of the protocol.
+	maxRoot = 56 << 10
 	// maxHeader bounds a request's header lines; ours has four of them.
 	maxHeader = 16 << 10
 	// maxAnswer bounds what a client reads of one answer: the status of a mesh of 10,000 members has ~5 MB.

@@ -80,7 +80,7 @@ func TestBodyIsBounded(t *testing.T) {
 	fake := controltest.New()
 	_, path, _ := start(t, fake, nil)
 	// Valid JSON all along: white space before the object.
-	body := strings.Repeat(" ", 64<<10) + `{"node":"laptop"}`
+	body := strings.Repeat(" ", 96<<10) + `{"node":"laptop"}`
 	if status, answer := postRaw(t, path, "/v1/revoke", "application/json", body); status != 400 || !strings.Contains(answer, "longer than") {
 		t.Errorf("%d %s", status, answer)
 	}

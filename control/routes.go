@@ -35,6 +35,11 @@ const (
 	pathConnect      = "/v1/connect"
 	pathStream       = "/v1/stream"
 	pathShutdown     = "/v1/shutdown"
+	pathRoot         = "/v1/root"
+	pathRootChain    = "/v1/root/chain"
+	pathRootAccept   = "/v1/root/accept"
+	pathRootCut      = "/v1/root/cut"
+	pathKeysIssuer   = "/v1/keys/issuer"
 )
 
 func (s *Server) routes() http.Handler {
@@ -68,6 +73,12 @@ func (s *Server) routes() http.Handler {
 	get(pathAuditLog, read, answerTimeout, s.auditLog)
 	get(pathAuditEntry, read, answerTimeout, s.auditEntry)
 	get(pathAuditVerify, read, verifyTimeout, s.auditVerify)
+	get(pathRoot, read, answerTimeout, func(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
+		return answer(b.Roots.Root(r.Context()))
+	})
+	get(pathRootChain, read, answerTimeout, func(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
+		return answer(b.Roots.RootChain(r.Context()))
+	})
 
 	post(pathExpose, answerTimeout, change(b.Offer.Expose))
 	post(pathUnexpose, answerTimeout, change(b.Offer.Unexpose))
@@ -82,6 +93,9 @@ func (s *Server) routes() http.Handler {
 	post(pathConnect, 0, s.connect)
 	post(pathStream, 0, s.stream)
 	post(pathShutdown, answerTimeout, change(s.shutdown))
+	post(pathRootAccept, MaxWait+answerTimeout, change(b.Roots.AcceptRoot))
+	post(pathRootCut, MaxWait+answerTimeout, change(b.Roots.CutIssuer))
+	post(pathKeysIssuer, answerTimeout, change(b.Roots.NewIssuerKey))
 	mux.Handle("/", s.handle(read, answerTimeout, func(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
 		return nil, Errorf(Usage, "client and daemon may differ in version: meshkey version", "the daemon knows no %s %.100s", r.Method, r.URL.Path)
 	}))

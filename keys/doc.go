@@ -65,9 +65,17 @@
 //	{1: version = 1, 2: kind "root" | "issuer" | "node" | "group" | "request", 3: mesh_id bstr32, 4: generation u64, 5: secret bstr32}
 //
 // The secret is the Ed25519 seed (RFC 8032 §5.1.5), S_generation, or the seed of an HPKE key. It is sealed to a passphrase (scrypt, 2¹⁸), to the age identity in a
-// file of this host, or to age recipients, X25519 or post-quantum. An identity file is the text file of age-keygen. A reader refuses other
+// file of this host, or to age recipients, X25519, post-quantum or of a plugin. An identity file is the text file of age-keygen, or
+// lines AGE-PLUGIN-… of plugins. A plugin is a program age-plugin-NAME in the PATH; NAME is 1 to 32 of a-z 0-9 and inner hyphens and
+// stands in a list of this host ([NewPlugins]): no file of anybody else can start one. A reader refuses other
 // versions and kinds, a zero mesh id, files open to other users, and scrypt work above 2²⁰. Files are written by internal/durable: mode
-// 0600, whole or not at all, never over another file.
+// 0600, whole or not at all, never over another file but by [Reseal], which writes NAME.reseal, opens it, compares, and renames it.
+//
+// # Lines of public keys
+//
+// A new root or issuer key is told to those who change the root as
+//
+//	"meshkey-" kind "-key/1 " mesh id in hexadecimal " " name " " key in the compact text form of a node id       kind: root, issuer
 //
 // # Properties and what they are not
 //

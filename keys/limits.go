@@ -12,6 +12,15 @@ const (
 	maxRecipients = 16
 	// maxRecipientText is the longest recipient: a post-quantum one has 1959 characters.
 	maxRecipientText = 2048
+	// maxPlugins is how many age plugins a host may name, and maxPluginName how long a name may be.
+	maxPlugins    = 16
+	maxPluginName = 32
+	// maxPluginText bounds what is shown of a plugin's words.
+	maxPluginText = 200
+	// maxStanzas bounds what is told of a sealed file: its recipients, and what an age tool adds as grease.
+	maxStanzas = maxRecipients + 4
+	// maxPublicLine is the longest line of a public key: word, mesh id, name and key.
+	maxPublicLine = 256
 	// scryptWork is log2 of the work to seal to a passphrase: 1 s and 256 MiB on the machines we measured, age's default.
 	scryptWork = 18
 	// maxScryptWork is the most work a file may ask of us: four times ours, so that a planted file cannot ask for 4 GiB.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"filippo.io/age"
 
@@ -41,26 +40,9 @@ func passphraseRecipient(passphrase string, work int) (Recipient, error) {
 }
 
 // ParseRecipients reads age recipients as the age tools print them, "age1…" or the post-quantum "age1pq…". A file sealed to
-// several opens with any one of them. Age refuses to mix the two sorts, since the weaker would decide.
-func ParseRecipients(list ...string) (Recipient, error) {
-	var out Recipient
-	if len(list) == 0 || len(list) > maxRecipients {
-		return Recipient{}, fmt.Errorf("%d age recipients, want 1 to %d", len(list), maxRecipients)
-	}
-	for i, s := range list {
-		if len(s) > maxRecipientText {
-			return Recipient{}, fmt.Errorf("age recipient %d is too long", i+1)
-		}
-		// Parsed one by one: the library's own parser skips comment lines, and a recipient that silently is none is worse than
-		// an error.
-		rs, err := age.ParseRecipients(strings.NewReader(s))
-		if err != nil || len(rs) != 1 {
-			return Recipient{}, fmt.Errorf("age recipient %d is not of the form age1… or age1pq…", i+1)
-		}
-		out.to = append(out.to, rs[0])
-	}
-	return out, nil
-}
+// several opens with any one of them. Age refuses to mix the two sorts, since the weaker would decide. Recipients of plugins are
+// [Plugins.ParseRecipients]'s.
+func ParseRecipients(list ...string) (Recipient, error) { return Plugins{}.ParseRecipients(list...) }
 
 // FileIdentity is an age identity kept in a file beside the sealed keys, so that a daemon starts unattended. It protects
 // backups and copies of the key files, not a disk that holds both.
@@ -86,40 +68,30 @@ func NewIdentityFile(fsys durable.FS, name string) (*FileIdentity, error) {
 
 // ReadIdentityFile reads an identity file, which must be closed to other users.
 func ReadIdentityFile(fsys durable.FS, name string) (*FileIdentity, error) {
-	text, err := readPrivate(fsys, name)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(text)
-	id, err := ParseIdentity(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return id, nil
+	return Plugins{}.ReadIdentityFile(fsys, name)
 }
 
 // ParseIdentity reads the text of an identity file, for identities that come as a credential of the service manager.
-func ParseIdentity(text []byte) (*FileIdentity, error) {
-	if len(text) > maxKeyFile {
-		return nil, fmt.Errorf("%w: identity too long", ErrKeyFile)
-	}
-	ids, err := age.ParseIdentities(bytes.NewReader(text))
-	if err != nil || len(ids) > maxRecipients {
-		// The library's error may quote what it read, and what it read may be a damaged secret.
-		return nil, fmt.Errorf("%w: not an age identity", ErrKeyFile)
-	}
-	out := &FileIdentity{ids: hide(ids)}
-	for _, id := range ids {
-		switch id := id.(type) {
-		case *age.X25519Identity:
-			out.to.to = append(out.to.to, id.Recipient())
-		case *age.HybridIdentity:
-			out.to.to = append(out.to.to, id.Recipient())
-		default:
-			return nil, fmt.Errorf("%w: an age identity of a sort that cannot seal", ErrKeyFile)
+func ParseIdentity(text []byte) (*FileIdentity, error) { return Plugins{}.ParseIdentity(text) }
+
+// JoinIdentities returns an identity that opens what any of them opens, and seals to the first.
+func JoinIdentities(list ...*FileIdentity) *FileIdentity {
+	out := &FileIdentity{}
+	var ids []age.Identity
+	for _, i := range list {
+		if i == nil {
+			continue
+		}
+		ids = append(ids, *i.ids.get()...)
+		if out.to.to == nil {
+			out.to = i.Recipient()
 		}
 	}
-	return out, nil
+	if ids == nil {
+		return nil
+	}
+	out.ids = hide(ids)
+	return out
 }
 
 // Recipient returns what seals files to this identity.
@@ -139,14 +111,19 @@ type Unlock struct {
 // open decrypts a sealed file.
 func (u Unlock) open(sealed []byte) ([]byte, error) {
 	lazy := &passphraseIdentity{ask: u.Passphrase}
+	plugins := &pluginErrors{}
 	ids := []age.Identity{lazy}
 	if u.Identity != nil {
-		ids = append(ids, *u.Identity.ids.get()...)
+		for _, id := range *u.Identity.ids.get() {
+			ids = append(ids, plugins.watch(id))
+		}
 	}
 	r, err := age.Decrypt(bytes.NewReader(sealed), ids...)
 	switch {
 	case lazy.err != nil:
 		return nil, lazy.err
+	case err != nil && plugins.err != nil:
+		return nil, plugins.err
 	case errors.As(err, new(*age.NoIdentityMatchError)):
 		if u.Identity == nil {
 			return nil, fmt.Errorf("%w: it needs an identity file", ErrLocked)

@@ -201,11 +201,12 @@ func TestUngrantCutsStreamsOnly(t *testing.T) {
 	a.run()
 	b.run()
 	b.echo("echo")
-	l := full(a, b)
+	full(a, b)
 	full(b, a)
 	c := a.dial(b, "echo")
 	ok(t, pings(c))
 	dead := cutAt(c)
+	l := a.link(b)
 	b.learn(w.sign(trust.OpUngrant{Issuer: w.issuer.Public(), GID: g.GID}))
 	select {
 	case <-dead:

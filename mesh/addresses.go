@@ -75,11 +75,16 @@ func (n *Node) noteBeacon(h *beacon.Heard) bool {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.guards.newestLocked(h.Node, order{h.Epoch, h.Counter}, !h.ClockSkew) {
+	o := order{h.Epoch, h.Counter}
+	heard := !h.ClockSkew || o.newer(n.guards.announced[h.Node])
+	if !n.guards.newestLocked(h.Node, o, !h.ClockSkew) {
 		return false
 	}
 	p := n.presence[h.Node]
-	p.seen, p.skew, p.gen, p.issues = time.Now(), h.ClockSkew, h.GroupGen, h.Flags.Has(beacon.FlagIssuer)
+	if heard { // not a repetition of the newest one
+		p.seen = time.Now()
+	}
+	p.skew, p.gen, p.issues = h.ClockSkew, h.GroupGen, h.Flags.Has(beacon.FlagIssuer)
 	n.presence[h.Node] = p
 	n.records[h.Node] = h.Envelope
 	n.setEndpointsLocked(h.Node, h.Dialable())

@@ -43,7 +43,7 @@ func (n *Node) sendGrant(ctl *session.Control, g *enroll.Grant, src netip.AddrPo
 	n.log.Info("enrolled", "node", c.Name, "id", c.Node.Short(), "words", identity.Words(g.Channel), "from", src, "again", g.Again)
 	n.notify(Event{Kind: EventTrust, Node: c.Node, Text: "enrolled " + c.Name})
 	// The newcomer checks its own enrolment in the log before it believes the certificate.
-	if seq, _, ok := n.State().Position(n.cfg.Issuer.Key.Public()); ok {
+	if seq, _, ok := n.State().Position(n.issuer.Load().Key.Public()); ok {
 		if err := send(n.entriesFrom(seq)); err != nil {
 			return session.CodeNormal, err
 		}
@@ -61,7 +61,7 @@ func (n *Node) Introduction() (keys.GroupSecret, [][]byte) {
 
 // askApproval notes a request for a person, and tells the newcomer to come back.
 func (n *Node) askApproval(ctl *session.Control, csr *identity.SignedCSR, res *handshake.Result, src netip.AddrPort) (session.Code, error) {
-	q, err := n.cfg.Issuer.Ask(res.Invite, csr, src.Addr().String(), func(q enroll.Request) error {
+	q, err := n.issuer.Load().Ask(res.Invite, csr, src.Addr().String(), func(q enroll.Request) error {
 		w := q.Words()
 		return n.recorded(audit.Event{
 			Time: time.Now(), Code: audit.RequestAdd, Actor: q.Node.Compact(), Target: q.Name, Session: q.Invite.String(), Before: q.Address,
@@ -77,7 +77,7 @@ func (n *Node) askApproval(ctl *session.Control, csr *identity.SignedCSR, res *h
 
 // fetchEnrolment answers a newcomer that asked before. The handshake has proved its node key and the invite, so nothing is to be signed.
 func (n *Node) fetchEnrolment(ctl *session.Control, res *handshake.Result, src netip.AddrPort, send func([]trust.Frame) error) (session.Code, error) {
-	g, err := n.cfg.Issuer.Fetch(res.Invite, res.Peer.Node)
+	g, err := n.issuer.Load().Fetch(res.Invite, res.Peer.Node)
 	switch {
 	case errors.Is(err, enroll.ErrWaiting):
 		return session.CodeNormal, ctl.SendBody(session.Plain{K: session.KindPending})

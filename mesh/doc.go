@@ -46,7 +46,7 @@
 //
 // See limits.go. A peer may open 5,000 streams a second. After 50 denied in a second its opens, granted or not, are refused with
 // code 9 and without a decision until the budget refills; they are counted in the audit log with the denials. Of the peer records of
-// a session 66 are looked at, and then two a second.
+// a session 128 are looked at, and then 40 a second.
 //
 // # Properties and non-properties
 //

@@ -21,11 +21,15 @@ import (
 
 // invitePSK is the handshake's question whether an invite deserves an answer.
 func (n *Node) invitePSK(id identity.InviteID) (keys.PSK, bool) {
-	if n.cfg.Issuer == nil {
+	issuer := n.issuer.Load()
+	if issuer == nil {
 		return keys.PSK{}, false
 	}
-	return n.cfg.Issuer.PSK(id)
+	return issuer.PSK(id)
 }
+
+// SetIssuer makes a running node enrol with an issuer's key that was made after its start.
+func (n *Node) SetIssuer(i *enroll.Issuer) { n.issuer.Store(i) }
 
 // serveEnrolment is the issuer's side of an enrolment session:
 //
@@ -44,7 +48,7 @@ func (n *Node) serveEnrolment(ctx context.Context, conn net.Conn, res *handshake
 		return
 	}
 	// Before a word about the mesh: somebody else may have found a used invite.
-	if err := n.cfg.Issuer.May(res.Invite, res.Peer.Node); err != nil {
+	if err := n.issuer.Load().May(res.Invite, res.Peer.Node); err != nil {
 		ctl.Close(n.refuseEnrolment(ctl, res, src, err))
 		return
 	}
@@ -132,7 +136,7 @@ func (n *Node) grantEnrolment(ctl *session.Control, raw []byte, res *handshake.R
 	if csr.Node != res.Peer.Node {
 		return session.CodeProtocol, errors.New("the request is for another node than the one proved in the handshake")
 	}
-	g, err := n.cfg.Issuer.Spend(res.Invite, csr, n.recordEnrolment(res, res.Keys.Hash))
+	g, err := n.issuer.Load().Spend(res.Invite, csr, n.recordEnrolment(res, res.Keys.Hash))
 	switch {
 	case errors.Is(err, enroll.ErrWaiting):
 		return n.askApproval(ctl, csr, res, src)
@@ -144,7 +148,7 @@ func (n *Node) grantEnrolment(ctl *session.Control, raw []byte, res *handshake.R
 
 // entriesFrom returns this issuer's newest entries, enough for a newcomer that was in step when it asked.
 func (n *Node) entriesFrom(last uint64) []trust.Frame {
-	issuer := n.cfg.Issuer.Key.Public()
+	issuer := n.issuer.Load().Key.Public()
 	first := uint64(1)
 	if last > tailEntries {
 		first = last - tailEntries + 1

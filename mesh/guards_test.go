@@ -119,6 +119,34 @@ func TestOldAnnouncementsRedirectNobody(t *testing.T) {
 	believed(newest, "127.0.0.4:4")
 }
 
+// The newest beacon a peer sent here, repeated by anybody after the peer has gone elsewhere, does not count as hearing it: that would keep
+// a newer peer record from being believed.
+func TestRepeatedBeaconIsNotHeard(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.member("a"), w.member("b")
+	a.open()
+	defer a.closeStores()
+	h := &beacon.Heard{Announcement: beacon.Announcement{Node: b.key.NodeID(), Epoch: 7, Counter: 3}, ClockSkew: true}
+	last := func() time.Time { return a.presence[b.key.NodeID()].seen }
+	if !a.noteBeacon(h) || last().IsZero() {
+		t.Fatal("the first one is a hint")
+	}
+	long := time.Now().Add(-2 * core.HintLife)
+	a.presence[b.key.NodeID()] = presence{seen: long}
+	a.noteBeacon(h)
+	if !last().Equal(long) {
+		t.Fatal("a repeated beacon counts as heard")
+	}
+	moved := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.4:4")}
+	if !a.noteRecord(b.key.NodeID(), order{7, 4}, moved) || a.knows(b) != "127.0.0.4:4" {
+		t.Fatal(a.knows(b))
+	}
+	h.ClockSkew = false
+	if !a.noteBeacon(h) || last().Equal(long) {
+		t.Fatal("a beacon made now is not heard")
+	}
+}
+
 func TestNewestAnnouncement(t *testing.T) {
 	var g guards
 	a, b := keys.NewSigningKey().NodeID(), keys.NewSigningKey().NodeID()
@@ -149,7 +177,7 @@ func TestPeerRecordsAreLimited(t *testing.T) {
 	w := newWorld(t)
 	a, c, d := w.member("a"), w.member("c"), w.member("d")
 	a.run()
-	const sent = recordsBurst + 100
+	const sent = recordsBurst + 400
 	m := c.bare(t, a)
 	defer m.Reset()
 	eventually(t, "full", 15*time.Second, func() bool { return a.link(c) != nil })

@@ -38,7 +38,7 @@ func (w *world) admin() *host {
 			return err
 		},
 	}
-	h.cfg.Issuer = h.issuer
+	h.SetIssuer(h.issuer)
 	w.author = h.store
 	return h.run()
 }

@@ -18,10 +18,10 @@ const (
 	// denialPeers is how many budgets for denials are kept before full ones are forgotten; with those in use there are never more than
 	// members.
 	denialPeers = 1024
-	// recordsPerSecond and recordsBurst bound the peer records of one link, each of which costs a signature check: a peer tells 33
-	// when the session begins, and its own again when its addresses change.
-	recordsPerSecond = 2
-	recordsBurst     = 66
+	// recordsPerSecond and recordsBurst bound the peer records of one link, each of which costs a signature check of 50 µs: a peer tells
+	// 33 when the session begins, its own again when its addresses change, and two for each of the 20 questions a second that it takes.
+	recordsPerSecond = 40
+	recordsBurst     = 128
 	// maxEnrolments is the most enrolment sessions at a time: each is shown the whole log. maxEnrolmentsSource is for one host, which
 	// needs one and may have left one half open; maxEnrolmentsInvite for one invite, so that one that got about leaves room for others.
 	maxEnrolments       = 16

@@ -121,6 +121,7 @@ type Node struct {
 	crowd      atomic.Int64                     // others heard on the most crowded interface
 	cert       atomic.Pointer[identity.SignedCertificate]
 	guards     guards
+	issuer     atomic.Pointer[enroll.Issuer] // nil on a node that enrols nobody
 
 	// owned by the loop
 	core      *core.Core
@@ -195,6 +196,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.ctx, n.cut = context.WithCancel(context.Background())
 	n.cert.Store(cfg.Certificate)
+	n.issuer.Store(cfg.Issuer)
 	var err error
 	if n.pins, err = openPins(cfg.State, "pins"); err != nil {
 		return nil, err

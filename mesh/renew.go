@@ -41,7 +41,7 @@ func (n *Node) keepRenewed(ctx context.Context, r *renewal, now time.Time) {
 	r.tries++
 	pause := min(renewFirst<<min(r.tries-1, renewMaxShift), renewCap)
 	r.next = now.Add(pause/2 + rand.N(pause/2))
-	if n.cfg.Issuer != nil && enroll.Issues(n.State(), n.cfg.Issuer.Key.Public(), n.trustNow()) {
+	if n.issuer.Load() != nil && enroll.Issues(n.State(), n.issuer.Load().Key.Public(), n.trustNow()) {
 		n.renewSelf()
 		return
 	}
@@ -107,7 +107,7 @@ func (n *Node) renewSelf() {
 	csr, err := identity.SignCSR(identity.CSR{Mesh: n.mesh, Node: n.self, Name: n.cert.Load().Name}, n.cfg.Key)
 	if err == nil {
 		var cert *identity.SignedCertificate
-		if cert, err = n.cfg.Issuer.Renew(csr, n.recordRenewal); err == nil {
+		if cert, err = n.issuer.Load().Renew(csr, n.recordRenewal); err == nil {
 			err = n.takeCertificate(cert)
 		}
 	}
@@ -118,7 +118,7 @@ func (n *Node) renewSelf() {
 
 // answerRenewal is the issuer's side. It comes on sessions that may do nothing else, so it is bounded by itself.
 func (n *Node) answerRenewal(l *link, raw []byte) error {
-	if n.cfg.Issuer == nil || !l.renewals.Allow() || !n.renewals.Allow() {
+	if n.issuer.Load() == nil || !l.renewals.Allow() || !n.renewals.Allow() {
 		n.count("renew.ignored")
 		return nil
 	}
@@ -129,7 +129,7 @@ func (n *Node) answerRenewal(l *link, raw []byte) error {
 	if csr.Node != l.peer.Node {
 		return errors.New("a renewal for another node than the one proved in the handshake")
 	}
-	cert, err := n.cfg.Issuer.Renew(csr, n.recordRenewal)
+	cert, err := n.issuer.Load().Renew(csr, n.recordRenewal)
 	if err != nil {
 		n.auditLater(audit.Event{
 			Code: audit.CertRenew, Actor: l.peer.Node.Compact(), Target: l.peer.Node.Compact(), Verdict: audit.Denied, Reason: err.Error(),
@@ -200,7 +200,7 @@ func (n *Node) takeCertificate(cert *identity.SignedCertificate) error {
 
 // issues is this node's claim in its beacons: it answers RENEW.
 func (n *Node) issues() bool {
-	return n.cfg.Issuer != nil && enroll.Issues(n.State(), n.cfg.Issuer.Key.Public(), n.trustNow())
+	return n.issuer.Load() != nil && enroll.Issues(n.State(), n.issuer.Load().Key.Public(), n.trustNow())
 }
 
 // noteIssuer remembers whether a member's beacon says that it issues.

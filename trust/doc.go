@@ -49,6 +49,18 @@
 // One that loses a cap, a tag, ttl or not_after has a cutoff; a cutoff is never raised, moved to another hash, or removed.
 // Roots do not expire.
 //
+// A proposal is a root that still lacks signatures, in a file that people carry from one holder of a root key to the next, with the
+// whole chain it follows. A root chain is that file without the proposal. Both are lines of a word, a space and standard base64 with
+// padding, each ended by one LF, at most 4 MiB; there is one way to write each:
+//
+//	meshkey-root-proposal/1 | meshkey-root-chain/1
+//	root ENVELOPE                 1.. times, genesis first, each the accepted successor of the one before
+//	next PAYLOAD                  of a proposal: the payload of the next root
+//	sign KID(32) || SIG(64)       0..30 times, ascending by kid; signed by a key of the last root or of the next, as in an envelope
+//
+// A reader verifies all of it. What a proposal changes is shown against the root whose hash the payload, and so the signature, names: a
+// made-up chain gets a signature that no mesh takes.
+//
 // Two valid successors of one root are a root fork: the state is the one of the root before them, neither is accepted, and what
 // either of them cuts off adds nothing meanwhile. AcceptRoot ends it.
 //

@@ -38,7 +38,7 @@ func NewGenesis(c GenesisConfig, signers ...*keys.SigningKey) (raw []byte, mesh 
 }
 
 // NewRoot returns the signed successor of the current root: change is called with a copy of it and edits what it wants. A root
-// with too few signatures is an error; SignRoot adds those of other holders to a payload.
+// with too few signatures is an error; a Proposal collects those of other holders.
 func (s *State) NewRoot(issued int64, change func(*Root), signers ...*keys.SigningKey) ([]byte, error) {
 	prev := s.Root()
 	r := prev.successor(issued)
@@ -67,17 +67,7 @@ func (r *Root) seal(prev *Root, signers []*keys.SigningKey) ([]byte, error) {
 	if len(signers) == 0 {
 		return nil, errors.New("root: no signer")
 	}
-	r.Params.RequireLogged = true
-	for i := range r.Keys {
-		if r.Keys[i].Alg == 0 {
-			r.Keys[i].Alg = algEd25519
-		}
-	}
-	slices.SortFunc(r.Keys, func(a, b RootKey) int { return bytes.Compare(a.Pub[:], b.Pub[:]) })
-	slices.SortFunc(r.Issuers, func(a, b Issuer) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-	for i := range r.Issuers {
-		r.Issuers[i].Tags = identity.NormalTags(r.Issuers[i].Tags)
-	}
+	r.settle()
 	raw := identity.Seal(keys.LabelRoot, r.domain(), r.encode(), signers...).Encode()
 	got, err := parseRoot(raw)
 	if err != nil {
@@ -92,4 +82,19 @@ func (r *Root) seal(prev *Root, signers []*keys.SigningKey) ([]byte, error) {
 		return nil, err
 	}
 	return raw, nil
+}
+
+// settle brings an edited root into its one form.
+func (r *Root) settle() {
+	r.Params.RequireLogged = true
+	for i := range r.Keys {
+		if r.Keys[i].Alg == 0 {
+			r.Keys[i].Alg = algEd25519
+		}
+	}
+	slices.SortFunc(r.Keys, func(a, b RootKey) int { return bytes.Compare(a.Pub[:], b.Pub[:]) })
+	slices.SortFunc(r.Issuers, func(a, b Issuer) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	for i := range r.Issuers {
+		r.Issuers[i].Tags = identity.NormalTags(r.Issuers[i].Tags)
+	}
 }

@@ -16,6 +16,10 @@ const (
 	// MaxFrame is the longest sync frame, two entries as evidence. The record it travels in holds 65,518 bytes of body.
 	MaxFrame = 2*MaxEntry + 16
 
+	// MaxProposal is the longest file of a proposed root or of a root chain: at a kilobyte of root and a change a month, 300 years;
+	// or 56 roots of the largest size.
+	MaxProposal = 4 << 20
+
 	// maxRootKeys and maxIssuers bound a root so that it stays below MaxRoot.
 	maxRootKeys = 15
 	maxIssuers  = 64

@@ -145,9 +145,13 @@ func (r *replica) root(raw []byte) (Change, error) {
 	if len(n.pending) > before {
 		r.again()
 	}
-	c := Change{Frame: rawFrame(KindRoot, raw), Seq: n.Root().Version}
+	return rootChange(&Root{raw: raw, Version: n.Root().Version}), nil
+}
+
+func rootChange(r *Root) Change {
+	c := Change{Frame: rawFrame(KindRoot, r.raw), Seq: r.Version}
 	c.Urgent = true
-	return c, nil
+	return c
 }
 
 func (r *replica) head(raw []byte, now int64) (Change, error) {

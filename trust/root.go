@@ -166,13 +166,23 @@ func parseRoot(raw []byte) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("root: %w", err)
 	}
+	r, err := parseRootPayload(e)
+	if err != nil {
+		return nil, err
+	}
+	r.raw = bytes.Clone(raw)
+	return r, nil
+}
+
+// parseRootPayload is parseRoot for an envelope that may have no signature yet.
+func parseRootPayload(e *identity.Envelope) (*Root, error) {
 	var w rootWire
 	if err := wire.Unmarshal(e.Payload, &w); err != nil {
 		return nil, fmt.Errorf("root: %w", err)
 	}
 	r := &Root{
 		Version: w.Version, Issued: w.Issued, Threshold: w.Threshold, Keys: w.Keys, Issuers: w.Issuers, Params: w.Params,
-		GroupIssuer: w.GroupIssuer, Name: w.Name, hash: e.ID(), raw: bytes.Clone(raw), env: e,
+		GroupIssuer: w.GroupIssuer, Name: w.Name, hash: e.ID(), env: e,
 	}
 	switch {
 	case w.Version == 1 && len(w.Mesh) == 0 && len(w.Prev) == 0:

@@ -161,21 +161,39 @@ func (s *Store) ApplyFrame(f Frame, now int64) (Change, error) {
 }
 
 // AcceptRoot ends a root fork by the operator's word, durably.
-func (s *Store) AcceptRoot(hash keys.Hash) error {
+func (s *Store) AcceptRoot(hash keys.Hash) (Change, error) {
 	s.mu.Lock()
 	n, err := s.rep.state.AcceptRoot(hash)
 	if err != nil {
 		s.mu.Unlock()
-		return err
+		return Change{}, err
 	}
 	s.rep.state = n
 	s.reapply()
 	s.queue = append(s.queue, queued{body: wire.MustMarshal(acceptWire{Kind: frameAccept, Hash: hash})})
 	s.announceLocked()
+	c := rootChange(n.Root())
 	s.mu.Unlock()
-	s.write.Lock()
-	defer s.write.Unlock()
-	return s.flush()
+	return c, s.Flush()
+}
+
+// TakeRoot applies the successor of the current root by the operator's word. What would contradict a root held is refused here: coming
+// from a peer it would be a fork, from this node's own operator it is a mistake. With a Change beside an error the root counts, but
+// is not on disk yet.
+func (s *Store) TakeRoot(raw []byte) (Change, error) {
+	s.mu.Lock()
+	if _, err := s.rep.state.CheckNext(raw); err != nil {
+		s.mu.Unlock()
+		return Change{}, err
+	}
+	c, err := s.rep.root(raw)
+	if err != nil {
+		s.mu.Unlock()
+		return Change{}, err
+	}
+	s.tookLocked(c, nil)
+	s.mu.Unlock()
+	return c, s.Flush()
 }
 
 // tookLocked queues what was applied and tells of it.

@@ -195,7 +195,7 @@ func TestStoreRootForkAndAccept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.AcceptRoot(r.hash); err != nil {
+	if _, err := s.AcceptRoot(r.hash); err != nil {
 		t.Fatal(err)
 	}
 	wantLive(t, s.Current(), "one", true)
@@ -496,4 +496,66 @@ func TestStoreRun(t *testing.T) {
 		cancel()
 		<-done
 	})
+}
+
+// TestStoreTakeRoot: the operator's root is durable when it holds, and a second one beside it is a mistake, not a fork.
+func TestStoreTakeRoot(t *testing.T) {
+	w := newWorld(t, 1, "a")
+	fsys := durable.NewMem()
+	s := newStore(t, w, fsys)
+	left := w.root(s.Current(), func(r *Root) { r.Name = "left" })
+	right := w.root(s.Current(), func(r *Root) { r.Name = "right" })
+	c, err := s.TakeRoot(left)
+	if err != nil || c.Kind != KindRoot || c.Seq != 2 {
+		t.Fatal(c, err)
+	}
+	if _, err := s.TakeRoot(right); !errors.Is(err, ErrVoid) || len(s.Current().RootFork()) != 0 {
+		t.Fatal(err)
+	}
+	if _, err := s.TakeRoot(left); !errors.Is(err, ErrHave) {
+		t.Fatal(err)
+	}
+	third := w.root(s.Current(), func(r *Root) { r.Name = "third" })
+	fsys.Crash()
+	s = openStore(t, w, fsys)
+	if s.Current().Root().Version != 2 || s.Current().Root().Name != "left" {
+		t.Fatal("lost")
+	}
+	if _, err := newStore(t, w, durable.NewMem()).TakeRoot(third); !errors.Is(err, ErrGap) {
+		t.Fatal("a version skipped:", err)
+	}
+	// A peer brings the other: that is a fork, and nothing more is taken until it has ended.
+	if _, err := s.ApplyFrame(rawFrame(KindRoot, right), epoch0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.TakeRoot(third); !errors.Is(err, ErrRootFork) {
+		t.Fatal(err)
+	}
+}
+
+// TestStoreTakeRootOnAFullDisk: the root counts, and who asked is told that it is not on disk.
+func TestStoreTakeRootOnAFullDisk(t *testing.T) {
+	w := newWorld(t, 1, "a")
+	fsys := durable.NewMem()
+	s := newStore(t, w, fsys)
+	raw := w.root(s.Current(), func(r *Root) { r.Name = "left" })
+	a := w.writer("a")
+	fsys.Limit(fsys.Used())
+	for s.Err() == nil {
+		if _, err := s.AppendOwn(a.key, epoch0, a.enroll("one")); err != nil {
+			break
+		}
+	}
+	c, err := s.TakeRoot(raw)
+	if c.Kind != KindRoot || !durable.IsNoSpace(err) || s.Current().Root().Version != 2 {
+		t.Fatal(c, err)
+	}
+	fsys.Limit(-1)
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	fsys.Crash()
+	if got := openStore(t, w, fsys).Current().Root().Version; got != 2 {
+		t.Fatal(got)
+	}
 }

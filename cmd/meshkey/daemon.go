@@ -83,9 +83,13 @@ func runDaemon(ctx context.Context, c *cli, o daemonOptions) error {
 			cancel()
 		}()
 	}
+	ko, err := c.keyOptions(ctx, cfg, keyFlags{})
+	if err != nil {
+		return err
+	}
 	log := c.logger(cfg)
 	err = c.system.Run(ctx, runRequest{
-		StateDir: p.State, Socket: p.Socket, Config: cfg, ReadGroup: group, Version: *c.version(), Log: log,
+		StateDir: p.State, Socket: p.Socket, Config: cfg, ReadGroup: group, Version: *c.version(), Log: log, Keys: ko,
 		Passphrase: func() ([]byte, error) { return c.passphrase(o.Secret, "the passphrase of this machine's keys", false) },
 		Ready: func() {
 			log.Info("ready", "socket", p.Socket, "state", p.State)

@@ -94,6 +94,9 @@ func runEnroll(ctx context.Context, c *cli, o enrollOptions) error {
 			return err
 		}
 	}
+	if r.Keys, err = c.ownKeyOptions(ctx); err != nil {
+		return err
+	}
 	if r.DaemonPassphrase, err = optionalSecret(o.DaemonSecret); err != nil {
 		return err
 	}
@@ -166,6 +169,9 @@ func enrollRequestFile(ctx context.Context, c *cli, o enrollOptions, state strin
 	if r.DaemonPassphrase, err = optionalSecret(o.DaemonSecret); err != nil {
 		return err
 	}
+	if r.Keys, err = c.ownKeyOptions(ctx); err != nil {
+		return err
+	}
 	out, err := newFile(o.Request)
 	if err != nil {
 		return err
@@ -194,6 +200,9 @@ func enrollResponseFile(ctx context.Context, c *cli, o enrollOptions, state stri
 		return err
 	}
 	if r.DaemonPassphrase, err = optionalSecret(o.DaemonSecret); err != nil {
+		return err
+	}
+	if r.Keys, err = c.ownKeyOptions(ctx); err != nil {
 		return err
 	}
 	d, err := c.system.Response(ctx, r)

@@ -16,6 +16,8 @@ type initOptions struct {
 	Name         string
 	Tags         []string
 	Root         secretSource
+	RootTo       []string
+	Plugins      []string
 	DaemonSecret string // file
 }
 
@@ -25,9 +27,12 @@ func newInit(c *cli) *cobra.Command {
 		Use:   "init --mesh NAME [--name NAME]",
 		Short: "Found a mesh with this machine as its first member and issuer",
 		Example: `  meshkey init --mesh homelab --name nas
-  meshkey init --mesh homelab --passphrase-file /root/mesh.pass`,
+  meshkey init --mesh homelab --passphrase-file /root/mesh.pass
+  meshkey init --mesh homelab --root-recipient age1pq1…`,
 		Long: `The root key is sealed to a passphrase. Keep both safe and apart: the daemon never needs them, but a lost issuer or a
-stolen one can only be replaced with them. The passphrase is asked for, or read from a file; it is never an argument.`,
+stolen one can only be replaced with them. The passphrase is asked for, or read from a file; it is never an argument.
+With --root-recipient the key is sealed to age recipients instead, whose identities can stay on another machine or a token. This
+machine's own keys follow the [keys] table of meshkey.toml and the systemd credential ` + identityCredential + `.`,
 		Args: none(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runInit(cmd.Context(), c, o) },
 	}
@@ -36,6 +41,8 @@ stolen one can only be replaced with them. The passphrase is asked for, or read 
 	f.StringVar(&o.Name, "name", "", "`name` of this machine in it (default: the host's name)")
 	f.StringSliceVar(&o.Tags, "tag", nil, "a `tag` of this machine, may be repeated")
 	secretFlags(f, &o.Root)
+	f.StringSliceVar(&o.RootTo, "root-recipient", nil, "seal the root key to this age `recipient` instead of a passphrase, may be repeated")
+	f.StringSliceVar(&o.Plugins, "plugin", nil, "allow the age plugin of this `name` (keys.plugins), may be repeated")
 	f.StringVar(&o.DaemonSecret, "daemon-passphrase-file", "", "seal this machine's own keys to the passphrase in `file`: the daemon then needs it at each start")
 	return cmd
 }
@@ -59,12 +66,21 @@ func runInit(ctx context.Context, c *cli, o initOptions) error {
 	if err != nil {
 		return err
 	}
-	r := initRequest{StateDir: p.State, Mesh: o.Mesh, Name: name, Tags: tags}
+	r := initRequest{StateDir: p.State, Mesh: o.Mesh, Name: name, Tags: tags, RootRecipients: o.RootTo}
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	if r.Keys, err = c.keyOptions(ctx, cfg, keyFlags{Plugins: o.Plugins}); err != nil {
+		return err
+	}
 	if r.DaemonPassphrase, err = optionalSecret(o.DaemonSecret); err != nil {
 		return err
 	}
-	if r.RootPassphrase, err = c.passphrase(o.Root, "a passphrase for the root key", true); err != nil {
-		return err
+	if len(o.RootTo) == 0 {
+		if r.RootPassphrase, err = c.passphrase(o.Root, "a passphrase for the root key", true); err != nil {
+			return err
+		}
 	}
 	d, err := c.system.Init(ctx, r)
 	if err != nil {
@@ -74,7 +90,11 @@ func runInit(ctx context.Context, c *cli, o initOptions) error {
 	return c.print(d, func() {
 		c.say("Created mesh %q with this machine as its first member and issuer.", d.Mesh.Name)
 		table(c.out, [][]string{{"node", d.Node.Name, d.NodeText}, {"mesh", d.Mesh.Name, d.Mesh.ID}, {"root key", d.RootFile}})
-		c.say("The root key is sealed to your passphrase: copy it to a safe place off this machine.")
+		to := "your passphrase"
+		if len(o.RootTo) > 0 {
+			to = "the recipients you gave"
+		}
+		c.say("The root key is sealed to %s: copy it to a safe place off this machine: meshkey root export --out %s-root.age", to, d.Mesh.Name)
 		c.say("Start it: meshkey daemon        Add a machine: meshkey invite NAME")
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,16 +29,18 @@ func TestMain(m *testing.M) {
 type testKey struct{}
 
 // TestScripts runs testdata/script/*.txtar: what a user types, and what meshkey answers. These commands are ours: "exits N ARGS" runs
-// meshkey and wants that exit code; "daemon" starts a daemon of fixed answers on the socket of this script's state directory; "host NAME"
-// goes on as another machine, whose own daemon would be bound to loopback; "capture VAR FILE REGEXP" keeps what the first group matches;
-// "flip FILE N" changes a bit of byte N.
+// meshkey and wants that exit code; "daemon" starts a daemon of fixed answers on the socket of this script's state directory, "live" a
+// real one there, on loopback; "host NAME" goes on as another machine, whose own daemon would be bound to loopback; "capture VAR FILE
+// REGEXP" keeps what the first group matches; "flip FILE N" changes a bit of byte N, "flipword FILE WORD" a letter of the line that begins with WORD.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
 		Setup: setupScript,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": runExits, "daemon": startDaemon, "host": asHost, "capture": capture, "flip": flip,
+			"exits": runExits, "daemon": startDaemon, "live": startLive, "host": asHost, "capture": capture, "flip": flip, "flipword": flipByte,
+			"readonly": makeReadOnly,
 		},
+		Condition:           condition,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
@@ -47,6 +50,7 @@ func TestScripts(t *testing.T) {
 func setupScript(env *testscript.Env) error {
 	t := env.T().(testing.TB)
 	env.Values[testKey{}] = t
+	env.Values[machinesKey{}] = map[string]*machine{}
 	// Not in the work directory: its path is too long for a socket on some systems.
 	dir, err := os.MkdirTemp("", "mks")
 	if err != nil {
@@ -182,4 +186,51 @@ func serve(t testing.TB, fake *controltest.Fake, path string) {
 			t.Error(err)
 		}
 	})
+}
+
+// condition knows [root]: whom no file mode stops.
+func condition(name string) (bool, error) {
+	if name != "root" {
+		return false, fmt.Errorf("no condition %q", name)
+	}
+	return os.Geteuid() == 0, nil
+}
+
+// startLive keeps its machines per script, in the script's values.
+func startLive(ts *testscript.TestScript, neg bool, args []string) {
+	live(ts.Value(machinesKey{}).(map[string]*machine))(ts, neg, args)
+}
+
+// machinesKey is where a script keeps its real daemons.
+type machinesKey struct{}
+
+// flipByte changes one character in the last line but one of a file that begins with a word: "flip FILE WORD".
+func flipByte(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: flipword FILE WORD")
+	}
+	path := ts.MkAbs(args[0])
+	b, err := os.ReadFile(path)
+	ts.Check(err)
+	at := bytes.LastIndex(b, []byte(args[1]+" "))
+	if at < 0 {
+		ts.Fatalf("no line of %s begins with %s", args[0], args[1])
+	}
+	at += len(args[1]) + 20
+	if b[at] == 'A' {
+		b[at] = 'B'
+	} else {
+		b[at] = 'A'
+	}
+	ts.Check(os.WriteFile(path, b, 0o600))
+}
+
+// makeReadOnly makes a directory nobody may write into, until the script ends.
+func makeReadOnly(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: readonly DIR")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.Chmod(dir, 0o500))
+	ts.Defer(func() { os.Chmod(dir, 0o700) })
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/config"
+	"github.com/sovereignmesh/meshkey/internal/daemon"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -29,7 +30,9 @@ type initRequest struct {
 	Mesh             string
 	Name             string
 	Tags             []string
-	RootPassphrase   []byte
+	RootPassphrase   []byte   // seals the root key, unless there are RootRecipients
+	RootRecipients   []string // age recipients
+	Keys             daemon.KeyOptions
 	DaemonPassphrase []byte // empty: the daemon's own keys are sealed to an identity file, so that it starts unattended
 }
 
@@ -66,6 +69,7 @@ type enrollRequest struct {
 	Name             string // a wish
 	Tags             []string
 	DaemonPassphrase []byte
+	Keys             daemon.KeyOptions
 }
 
 // requestRequest makes a request in a file. Host is the name to wish for where there is neither a Name nor a membership.
@@ -75,6 +79,7 @@ type requestRequest struct {
 	Name, Host       string
 	Tags             []string
 	DaemonPassphrase []byte
+	Keys             daemon.KeyOptions
 }
 
 // requestDocument is a request that was written.
@@ -95,6 +100,7 @@ type responseRequest struct {
 	StateDir         string
 	Response         []byte
 	DaemonPassphrase []byte
+	Keys             daemon.KeyOptions
 }
 
 // enrollDocument is the membership.
@@ -121,6 +127,7 @@ type runRequest struct {
 	Config     *config.Config
 	ReadGroup  *uint32 // resolved from the configuration
 	Version    control.Version
+	Keys       daemon.KeyOptions
 	Passphrase func() ([]byte, error) // asked for if the node's keys are sealed to one
 	Log        *slog.Logger
 	Ready      func() // called once, when the daemon serves

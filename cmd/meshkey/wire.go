@@ -23,6 +23,7 @@ func wired() system {
 func wireInit(ctx context.Context, o initRequest) (*initDocument, error) {
 	r, err := daemon.Init(ctx, daemon.InitOptions{
 		StateDir: o.StateDir, Mesh: o.Mesh, Name: o.Name, Tags: o.Tags, RootPassphrase: string(o.RootPassphrase),
+		RootRecipients: o.RootRecipients, Keys: o.Keys,
 		DaemonPassphrase: string(o.DaemonPassphrase),
 	})
 	if err != nil {
@@ -42,7 +43,7 @@ func wireEnroll(ctx context.Context, o enrollRequest) (*enrollDocument, error) {
 		}
 	}
 	r, err := daemon.Enroll(ctx, daemon.EnrollOptions{
-		StateDir: o.StateDir, Invite: o.Invite, DaemonPassphrase: string(o.DaemonPassphrase), Name: o.Name, Tags: o.Tags, Wait: o.Wait,
+		StateDir: o.StateDir, Invite: o.Invite, DaemonPassphrase: string(o.DaemonPassphrase), Name: o.Name, Tags: o.Tags, Wait: o.Wait, Keys: o.Keys,
 		Confirm: func(of mesh.Offer) bool { return o.Confirm == nil || o.Confirm(show(of)) },
 		Waiting: func(of mesh.Offer) {
 			if o.Waiting != nil {
@@ -66,6 +67,7 @@ func enrollDoc(r *daemon.EnrollResult) *enrollDocument {
 func wireRequest(ctx context.Context, o requestRequest) (*requestDocument, []byte, error) {
 	r, err := daemon.MakeRequest(ctx, daemon.RequestOptions{
 		StateDir: o.StateDir, Mesh: o.Mesh, Name: o.Name, Host: o.Host, Tags: o.Tags, DaemonPassphrase: string(o.DaemonPassphrase),
+		Keys: o.Keys,
 	})
 	if err != nil {
 		return nil, nil, enrollError(err)
@@ -76,7 +78,7 @@ func wireRequest(ctx context.Context, o requestRequest) (*requestDocument, []byt
 }
 
 func wireResponse(ctx context.Context, o responseRequest) (*enrollDocument, error) {
-	r, err := daemon.TakeResponse(ctx, daemon.ResponseOptions{StateDir: o.StateDir, Response: o.Response, DaemonPassphrase: string(o.DaemonPassphrase)})
+	r, err := daemon.TakeResponse(ctx, daemon.ResponseOptions{StateDir: o.StateDir, Response: o.Response, DaemonPassphrase: string(o.DaemonPassphrase), Keys: o.Keys})
 	if err != nil {
 		return nil, enrollError(err)
 	}
@@ -87,7 +89,7 @@ func wireRun(ctx context.Context, o runRequest) error {
 	d := daemon.Options{
 		StateDir: o.StateDir, Socket: o.Socket, Version: o.Version, Listen: o.Config.ListenAddrs(), BeaconPort: o.Config.BeaconPort(),
 		LoopbackOnly: o.Config.Network.LoopbackOnly, Ignore: o.Config.Network.IgnoreInterfaces, Include: o.Config.Network.Interfaces,
-		Endpoints: o.Config.ExtraEndpoints(), Seeds: o.Config.Mesh.Seeds, ReadGroup: o.ReadGroup, Log: o.Log, Ready: o.Ready,
+		Endpoints: o.Config.ExtraEndpoints(), Seeds: o.Config.Mesh.Seeds, ReadGroup: o.ReadGroup, Log: o.Log, Ready: o.Ready, Keys: o.Keys,
 		Passphrase: func() (string, error) {
 			b, err := o.Passphrase()
 			return string(b), err
@@ -123,6 +125,8 @@ func stateError(err error) error {
 		return control.Errorf(control.Failed, "use another directory with --state", "this state directory is a member of a mesh already; a membership is never overwritten")
 	case errors.Is(err, keys.ErrPassphrase):
 		return control.Errorf(control.Failed, "try again", "%w", err)
+	case errors.Is(err, keys.ErrPlugin):
+		return control.Errorf(control.Usage, "", "%w", err)
 	case errors.Is(err, keys.ErrKeyFile), errors.Is(err, keys.ErrOtherKey), errors.Is(err, keys.ErrLocked):
 		return control.Errorf(control.Unverified, "restore the file from a backup, or enrol again with another --state", "%w", err)
 	case errors.Is(err, syscall.EADDRINUSE):

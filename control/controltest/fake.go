@@ -44,7 +44,7 @@ func New() *Fake { return &Fake{Port: 11434, stop: make(chan struct{})} }
 
 // Backend returns the fake as the server takes it.
 func (f *Fake) Backend() control.Backend {
-	return control.Backend{View: f, Offer: f, Policy: f, Invites: inviter{f}, Audit: auditor{f}, Connect: f, Process: f}
+	return control.Backend{View: f, Offer: f, Policy: f, Invites: inviter{f}, Audit: auditor{f}, Connect: f, Process: f, Roots: rooter{f}}
 }
 
 // Calls returns what was called, one line each, with the caller's uid.

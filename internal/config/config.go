@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/sovereignmesh/meshkey/internal/forward"
+	"github.com/sovereignmesh/meshkey/keys"
 )
 
 // DefaultPort is the port of sessions (TCP) and beacons (UDP).
@@ -26,6 +27,7 @@ type Config struct {
 	Control Control `toml:"control"`
 	Log     Log     `toml:"log"`
 	Audit   Audit   `toml:"audit"`
+	Keys    Keys    `toml:"keys"`
 }
 
 // Network is the [network] table.
@@ -57,6 +59,13 @@ type Log struct {
 // Audit is the [audit] table.
 type Audit struct {
 	Mode string `toml:"mode"`
+}
+
+// Keys is the [keys] table.
+type Keys struct {
+	Recipients []string `toml:"recipients"`
+	Identity   string   `toml:"identity"`
+	Plugins    []string `toml:"plugins"`
 }
 
 // Load reads the file name. A missing file is an empty one.
@@ -100,6 +109,7 @@ func (c *Config) check() error {
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
 		oneOf("audit.mode", c.Audit.Mode, "degraded", "strict", "open"),
+		c.checkKeys(),
 	)
 }
 
@@ -119,6 +129,24 @@ func (c *Config) checkNetwork() error {
 		checkList("network.interfaces", n.Interfaces, maxList, checkPattern),
 		checkList("network.ignore_interfaces", n.IgnoreInterfaces, maxList, checkPattern),
 	)
+}
+
+func (c *Config) checkKeys() error {
+	k := &c.Keys
+	plugins, err := keys.NewPlugins(k.Plugins, keys.PluginUI{})
+	if err != nil {
+		return fmt.Errorf("keys.plugins: %w", err)
+	}
+	if k.Identity != "" && !path.IsAbs(k.Identity) {
+		return errors.New("keys.identity: not an absolute path")
+	}
+	if len(k.Recipients) == 0 {
+		return nil
+	}
+	if _, err := plugins.ParseRecipients(k.Recipients...); err != nil {
+		return fmt.Errorf("keys.recipients: %w", err)
+	}
+	return nil
 }
 
 // checkList applies a check to each element of a list, which must be bounded and without duplicates.

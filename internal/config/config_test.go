@@ -230,3 +230,16 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
+
+func TestKeysTable(t *testing.T) {
+	const recipient = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj" // from age's own documents
+	c, err := Parse("x", []byte("[keys]\nplugins = [\"yubikey\"]\nidentity = \"/etc/meshkey/id.txt\"\nrecipients = [\""+recipient+"\"]\n"))
+	if err != nil || len(c.Keys.Plugins) != 1 || c.Keys.Identity != "/etc/meshkey/id.txt" || len(c.Keys.Recipients) != 1 {
+		t.Fatal(c, err)
+	}
+	for _, bad := range []string{`plugins = ["../evil"]`, `plugins = ["A"]`, `identity = "id.txt"`, `recipients = ["age1"]`, `recipients = ["ssh-ed25519 AAAA"]`} {
+		if _, err := Parse("x", []byte("[keys]\n"+bad+"\n")); err == nil {
+			t.Error(bad)
+		}
+	}
+}

@@ -23,6 +23,10 @@
 //	format            = "text"          text, json
 //	[audit]
 //	mode              = "degraded"      if the audit log cannot be written: degraded, strict, open
+//	[keys]
+//	recipients        = []              "age1…", "age1pq…" or of a plugin: who this machine's own keys are sealed to
+//	identity          = ""              absolute path of an age identity file that opens them, besides the one in the state directory
+//	plugins           = []              names of age plugins that may be run, "yubikey" for age-plugin-yubikey
 //
 // # services.d/NAME.toml, in the state directory
 //

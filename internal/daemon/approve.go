@@ -23,11 +23,11 @@ func waiterDoc(r *enroll.Request) control.Waiter {
 
 // Pending implements control.Inviter.
 func (d *Daemon) Pending(context.Context) (*control.Pendings, error) {
-	if d.book == nil {
+	if d.book() == nil {
 		return nil, errNotIssuer()
 	}
 	out := &control.Pendings{Waiting: []control.Waiter{}}
-	for _, r := range d.book.Waiting(d.trustNow()) {
+	for _, r := range d.book().Waiting(d.trustNow()) {
 		out.Waiting = append(out.Waiting, waiterDoc(&r))
 	}
 	return out, nil
@@ -35,7 +35,7 @@ func (d *Daemon) Pending(context.Context) (*control.Pendings, error) {
 
 // Approve implements control.Inviter.
 func (d *Daemon) Approve(_ context.Context, by control.Caller, r *control.ApproveRequest) (*control.ApproveResult, error) {
-	if d.enroll == nil {
+	if d.inviter() == nil {
 		return nil, errNotIssuer()
 	}
 	allow, err := d.allowed(r.Allow)
@@ -55,7 +55,7 @@ func (d *Daemon) Approve(_ context.Context, by control.Caller, r *control.Approv
 	if err != nil {
 		return nil, control.Errorf(control.Usage, "meshkey pending", "%w", err)
 	}
-	g, err := d.enroll.Approve(id, a, d.recordApproval(by, r.ID))
+	g, err := d.inviter().Approve(id, a, d.recordApproval(by, r.ID))
 	if err != nil {
 		return nil, enrolFailure(err)
 	}
@@ -91,7 +91,7 @@ func (d *Daemon) approveFile(by control.Caller, file []byte, a enroll.Approval) 
 	if _, err := d.admission(nil); err != nil {
 		return nil, err
 	}
-	g, err := d.enroll.ApproveFile(q, a, d.recordApproval(by, "file "+q.CSR.ID.String()[:16]))
+	g, err := d.inviter().ApproveFile(q, a, d.recordApproval(by, "file "+q.CSR.ID.String()[:16]))
 	if err != nil {
 		return nil, enrolFailure(err)
 	}
@@ -132,14 +132,14 @@ func tooLong(err error) error {
 
 // Deny implements control.Inviter.
 func (d *Daemon) Deny(_ context.Context, by control.Caller, r *control.DenyRequest) (*control.DenyResult, error) {
-	if d.book == nil {
+	if d.book() == nil {
 		return nil, errNotIssuer()
 	}
 	id, err := enroll.ParseRequestID(r.ID)
 	if err != nil {
 		return nil, control.Errorf(control.Usage, "meshkey pending", "%w", err)
 	}
-	q, err := d.book.Deny(id, by.UID, d.trustNow(), func(q enroll.Request) error {
+	q, err := d.book().Deny(id, by.UID, d.trustNow(), func(q enroll.Request) error {
 		return d.removalRecord(by, audit.Event{Code: audit.RequestDeny, Target: q.Node.Compact(), Session: q.Invite.String(), Reason: r.Reason, Before: q.Name})
 	})
 	if err != nil {

@@ -27,6 +27,7 @@ type host struct {
 	cancel context.CancelFunc
 	done   chan error
 	port   uint16
+	keys   daemon.KeyOptions
 }
 
 func newHost(t *testing.T, name string, beaconPort uint16) *host {
@@ -49,7 +50,7 @@ func (h *host) start() {
 	go func() {
 		h.done <- daemon.Run(ctx, daemon.Options{
 			StateDir: h.dir, Socket: h.socket(), LoopbackOnly: true, BeaconPort: h.port,
-			Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Log: log, Ready: func() { close(ready) },
+			Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Log: log, Ready: func() { close(ready) }, Keys: h.keys,
 		})
 	}()
 	select {

@@ -20,14 +20,7 @@ const groupPause = 24 * 3600
 
 // saveGroup makes a generation of the group secret durable. One that is there already must be the same.
 func (d *Daemon) saveGroup(s keys.GroupSecret) error {
-	pass := ""
-	if d.unlock.Identity == nil && d.opts.Passphrase != nil {
-		var err error
-		if pass, err = d.opts.Passphrase(); err != nil {
-			return err
-		}
-	}
-	to, err := d.dir.recipient(pass)
+	to, err := d.sealTo()
 	if err != nil {
 		return err
 	}
@@ -65,7 +58,8 @@ func (d *Daemon) readGroup(generation uint64) (keys.GroupSecret, error) {
 
 // groupIssuer reports whether this node makes the mesh's group secrets.
 func (d *Daemon) groupIssuer() bool {
-	return d.issuer != nil && d.store.Current().Root().GroupIssuer == d.issuer.Public()
+	signer := d.signer()
+	return signer != nil && d.store.Current().Root().GroupIssuer == signer.Public()
 }
 
 // groupDue says why a new group secret is due by itself; empty: it is not.

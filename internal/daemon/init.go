@@ -28,10 +28,12 @@ type InitOptions struct {
 	Mesh     string // the mesh's name
 	Name     string // this machine's name
 	Tags     []string
-	// RootPassphrase seals the root key.
+	// RootPassphrase seals the root key, or RootRecipients do.
 	RootPassphrase string
+	RootRecipients []string
 	// DaemonPassphrase, if set, seals the daemon's keys too; then it must be given at each start.
 	DaemonPassphrase string
+	Keys             KeyOptions
 }
 
 // InitResult tells what was founded.
@@ -52,8 +54,12 @@ func Init(_ context.Context, o InitOptions) (*InitResult, error) {
 	if err := identity.CheckName(o.Name); err != nil {
 		return nil, fmt.Errorf("machine name: %w", err)
 	}
-	if o.RootPassphrase == "" {
-		return nil, errors.New("the root key needs a passphrase")
+	rootRing, err := openRing(KeyOptions{Recipients: o.RootRecipients, Plugins: o.Keys.Plugins, UI: o.Keys.UI})
+	if err != nil {
+		return nil, err
+	}
+	if o.RootPassphrase == "" && len(o.RootRecipients) == 0 {
+		return nil, errors.New("the root key needs a passphrase or an age recipient")
 	}
 	_ = harden.Process() // keys are in memory from here on; a system that refuses loses a precaution, not the mesh
 	d, err := openState(o.StateDir)
@@ -61,6 +67,9 @@ func Init(_ context.Context, o InitOptions) (*InitResult, error) {
 		return nil, err
 	}
 	defer d.close()
+	if d.ring, err = openRing(o.Keys); err != nil {
+		return nil, err
+	}
 	if err := d.fresh(); err != nil {
 		return nil, err
 	}
@@ -85,9 +94,11 @@ func Init(_ context.Context, o InitOptions) (*InitResult, error) {
 		return nil, err
 	}
 	secret := keys.NewGroupSecret(1)
-	rootTo, err := keys.PassphraseRecipient(o.RootPassphrase)
-	if err != nil {
-		return nil, err
+	rootTo := rootRing.to
+	if !rootRing.sealed {
+		if rootTo, err = keys.PassphraseRecipient(o.RootPassphrase); err != nil {
+			return nil, err
+		}
 	}
 	if err := d.writeKeys(o.DaemonPassphrase,
 		keyFile{fileNode, keys.SigningMaterial(keys.KindNode, mesh, node)},
@@ -115,34 +126,6 @@ func Init(_ context.Context, o InitOptions) (*InitResult, error) {
 	return &InitResult{
 		Mesh: mesh, MeshName: o.Mesh, Node: node.NodeID(), Name: o.Name, RootFile: d.file(fileRoot), NotAfter: time.Unix(cert.NotAfter, 0),
 	}, nil
-}
-
-type keyFile struct {
-	name string
-	key  keys.KeyMaterial
-}
-
-// writeKeys seals the daemon's keys: to an identity file, so that it starts unattended, or to a passphrase.
-func (d *stateDir) writeKeys(passphrase string, files ...keyFile) error {
-	var to keys.Recipient
-	if passphrase != "" {
-		var err error
-		if to, err = keys.PassphraseRecipient(passphrase); err != nil {
-			return err
-		}
-	} else {
-		id, err := keys.NewIdentityFile(d.fs, fileIdentity)
-		if err != nil {
-			return err
-		}
-		to = id.Recipient()
-	}
-	for _, f := range files {
-		if err := keys.WriteKeyFile(d.fs, f.name, to, f.key); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // foundTrust writes the log of a new mesh: its genesis, this node's enrolment and the commitment to the first group secret.

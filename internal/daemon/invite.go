@@ -17,7 +17,7 @@ import (
 
 // CreateInvite implements control.Inviter.
 func (d *Daemon) CreateInvite(ctx context.Context, by control.Caller, r *control.InviteRequest) (*control.InviteResult, error) {
-	if d.enroll == nil {
+	if d.inviter() == nil {
 		return nil, errNotIssuer()
 	}
 	if err := identity.CheckName(r.Name); err != nil {
@@ -54,14 +54,14 @@ func (d *Daemon) CreateInvite(ctx context.Context, by control.Caller, r *control
 			return nil, control.Errorf(control.Usage, "", "the membership would have ended before it begins")
 		}
 	}
-	renews, err := d.enroll.Check(&v)
+	renews, err := d.inviter().Check(&v)
 	if err != nil {
 		return nil, enrolFailure(err)
 	}
 	if err := d.record(by, audit.Event{Code: audit.InviteCreate, Target: r.Name, Session: v.ID.String(), After: inviteTerms(&v)}); err != nil {
 		return nil, err
 	}
-	if err := d.book.Create(v, now); err != nil {
+	if err := d.book().Create(v, now); err != nil {
 		return nil, control.Errorf(control.Failed, "meshkey invite ls", "%w", err)
 	}
 	text := d.inviteText(&v)
@@ -153,7 +153,7 @@ func enrolFailure(err error) error {
 func (d *Daemon) inviteText(v *enroll.Invite) string {
 	st := d.store.Current()
 	inv := identity.Invite{
-		Mesh: d.meshID, ID: v.ID, Secret: d.enroll.Secret(v.ID), RootVersion: st.Root().Version, RootHash: st.Root().Hash(),
+		Mesh: d.meshID, ID: v.ID, Secret: d.own.Load().enroll.Secret(v.ID), RootVersion: st.Root().Version, RootHash: st.Root().Hash(),
 		IssuerNode: d.key.NodeID(), Expiry: v.Expiry, Name: v.Name,
 	}
 	for _, is := range st.Root().Issuers {
@@ -193,16 +193,16 @@ func (d *Daemon) inviteDoc(v *enroll.Invite, now int64) control.Invite {
 
 // Invites implements control.Inviter.
 func (d *Daemon) Invites(context.Context) (*control.Invites, error) {
-	if d.book == nil {
+	if d.signer() == nil {
 		return nil, errNotIssuer()
 	}
 	now := d.trustNow()
 	out := &control.Invites{Invites: []control.Invite{}}
 	waiting := map[identity.InviteID][]string{}
-	for _, r := range d.book.Waiting(now) {
+	for _, r := range d.book().Waiting(now) {
 		waiting[r.Invite] = append(waiting[r.Invite], r.ID.String())
 	}
-	for _, v := range d.book.List(now) {
+	for _, v := range d.book().List(now) {
 		c := d.inviteDoc(&v, now)
 		c.Waiting = waiting[v.ID]
 		out.Invites = append(out.Invites, c)
@@ -212,7 +212,7 @@ func (d *Daemon) Invites(context.Context) (*control.Invites, error) {
 
 // RemoveInvite implements control.Inviter.
 func (d *Daemon) RemoveInvite(_ context.Context, by control.Caller, id string) error {
-	if d.book == nil {
+	if d.signer() == nil {
 		return errNotIssuer()
 	}
 	iid, err := identity.ParseInviteID(id)
@@ -222,7 +222,7 @@ func (d *Daemon) RemoveInvite(_ context.Context, by control.Caller, id string) e
 	if err := d.removalRecord(by, audit.Event{Code: audit.InviteRemove, Session: id}); err != nil {
 		return err
 	}
-	err = d.book.Remove(iid, by.UID, d.trustNow())
+	err = d.book().Remove(iid, by.UID, d.trustNow())
 	switch {
 	case errors.Is(err, enroll.ErrUnknown):
 		return control.Errorf(control.NotFound, "meshkey invite ls", "no invite %s", id)

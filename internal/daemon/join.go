@@ -27,6 +27,7 @@ type EnrollOptions struct {
 	// Confirm is shown what the newcomer has authenticated and says whether to go on. Nil: whoever has the invite has confirmed.
 	Confirm          func(mesh.Offer) bool
 	DaemonPassphrase string
+	Keys             KeyOptions
 	// Name and Tags are wishes for who approves, where the invite requires that. Empty Name: the invite's.
 	Name string
 	Tags []string
@@ -63,6 +64,9 @@ func Enroll(ctx context.Context, o EnrollOptions) (*EnrollResult, error) {
 		return nil, err
 	}
 	defer d.close()
+	if d.ring, err = openRing(o.Keys); err != nil {
+		return nil, err
+	}
 	c, err := d.candidate(o.Invite.Mesh, o.DaemonPassphrase)
 	if err != nil {
 		return nil, err
@@ -259,25 +263,4 @@ func (d *stateDir) earlierKey(id keys.MeshID, passphrase string) (*keys.SigningK
 	}
 	to, err := d.recipient(passphrase)
 	return node, to, err
-}
-
-// recipient is who the daemon's key files are sealed to.
-func (d *stateDir) recipient(passphrase string) (keys.Recipient, error) {
-	if passphrase != "" {
-		return keys.PassphraseRecipient(passphrase)
-	}
-	id, err := keys.ReadIdentityFile(d.fs, fileIdentity)
-	if err != nil {
-		return keys.Recipient{}, err
-	}
-	return id.Recipient(), nil
-}
-
-// unlock is what opens the daemon's key files: the identity file if there is one, else a passphrase.
-func (d *stateDir) unlock(ask func() (string, error)) keys.Unlock {
-	u := keys.Unlock{Passphrase: ask}
-	if id, err := keys.ReadIdentityFile(d.fs, fileIdentity); err == nil {
-		u.Identity = id
-	}
-	return u
 }

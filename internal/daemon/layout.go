@@ -72,6 +72,7 @@ type stateDir struct {
 	path string
 	fs   durable.FS
 	lock *durable.Locked
+	ring ring
 	open []io.Closer
 }
 

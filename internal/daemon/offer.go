@@ -115,7 +115,7 @@ func (d *Daemon) allow(by control.Caller, r *control.ExposeRequest, res *control
 			res.Granted = append(res.Granted, d.grantDoc(g, d.trustNow()))
 			continue
 		}
-		if d.issuer == nil {
+		if d.signer() == nil {
 			res.Next = fmt.Sprintf("meshkey grant %s %s/%s    (on an issuer)", a, d.word(d.key.NodeID()), r.Name)
 			res.Warnings = append(res.Warnings, control.Warning{
 				Code: "not-issuer", Text: "this node is no issuer, so it cannot allow " + a, Next: res.Next,

@@ -223,17 +223,17 @@ func (d *Daemon) Grant(ctx context.Context, by control.Caller, r *control.GrantR
 
 // grant writes one grant. The admin's action is in the audit log before the entry is on disk.
 func (d *Daemon) grant(by control.Caller, who trust.Target, what trust.What, notBefore, notAfter int64, note string) (trust.Grant, trust.Change, error) {
-	if d.issuer == nil {
+	if d.signer() == nil {
 		return trust.Grant{}, trust.Change{}, errNotIssuer()
 	}
 	d.issuing.Lock()
 	defer d.issuing.Unlock()
-	st, ok := d.store.Current().IssuerStatus(d.issuer.Public())
+	st, ok := d.store.Current().IssuerStatus(d.signer().Public())
 	if !ok {
 		return trust.Grant{}, trust.Change{}, errNotIssuer()
 	}
 	op := trust.OpGrant{GID: st.NextGID, Who: who, What: what, NotBefore: notBefore, NotAfter: notAfter, Note: note}
-	ref := trust.GrantRef{Issuer: d.issuer.Public(), GID: op.GID}
+	ref := trust.GrantRef{Issuer: d.signer().Public(), GID: op.GID}
 	if err := d.record(by, audit.Event{Code: audit.GrantAdd, Grant: d.grantID(ref), Target: d.what(what), After: d.text(who)}); err != nil {
 		return trust.Grant{}, trust.Change{}, err
 	}
@@ -276,7 +276,7 @@ func (d *Daemon) findGrant(id string) (trust.Grant, error) {
 
 // Ungrant implements control.Policy.
 func (d *Daemon) Ungrant(ctx context.Context, by control.Caller, r *control.UngrantRequest) (*control.UngrantResult, error) {
-	if d.issuer == nil {
+	if d.signer() == nil {
 		return nil, errNotIssuer()
 	}
 	g, err := d.findGrant(r.ID)

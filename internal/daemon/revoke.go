@@ -23,7 +23,7 @@ func (d *Daemon) removalRecord(by control.Caller, e audit.Event) error {
 
 // Revoke implements control.Policy.
 func (d *Daemon) Revoke(ctx context.Context, by control.Caller, r *control.RevokeRequest) (*control.RevokeResult, error) {
-	if d.issuer == nil {
+	if d.signer() == nil {
 		return nil, errNotIssuer()
 	}
 	id, err := d.revocable(r.Node)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/cpu"
@@ -46,6 +47,7 @@ type Options struct {
 
 	// Passphrase is asked if the key files are sealed to one.
 	Passphrase func() (string, error)
+	Keys       KeyOptions
 	Log        *slog.Logger // nil: none
 	// Ready is called once, when the daemon serves.
 	Ready func()
@@ -66,18 +68,18 @@ type Daemon struct {
 	cert    *identity.SignedCertificate
 	meshID  keys.MeshID
 	key     *keys.SigningKey
-	issuer  *keys.SigningKey // nil on a node that is no issuer
 	store   *trust.Store
 	audit   *audit.Log
 	node    *mesh.Node
 	secrets *mesh.Secrets
 	unlock  keys.Unlock
-	book    *enroll.Book // nil on a node that is no issuer
-	enroll  *enroll.Issuer
 	reserve *durable.Reserve
 	started time.Time
 	server  *control.Server
 	stop    context.CancelFunc
+
+	// own is the part of an issuer; nil on a node that has no issuer's key. It is replaced when a key is made.
+	own atomic.Pointer[ownIssuer]
 
 	// set once the node is ready, before the control socket serves
 	serviceCtx context.Context
@@ -103,6 +105,9 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer dir.close()
+	if dir.ring, err = openRing(o.Keys); err != nil {
+		return err
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	d := &Daemon{opts: o, log: o.Log, dir: dir, started: time.Now(), stop: stop, services: map[string]*exposed{}}
@@ -154,40 +159,10 @@ func (d *Daemon) open() error {
 		d.log.Warn("no reserve of disk space; a revocation may fail when the disk is full", "err", err)
 		d.reserve = nil
 	}
-	if err := d.openIssuer(m.Mesh, unlock); err != nil {
+	if err := d.openIssuer(unlock); err != nil {
 		return err
 	}
 	return d.openNode(m, unlock)
-}
-
-// openIssuer opens the issuer's key and book, where there are.
-func (d *Daemon) openIssuer(id keys.MeshID, unlock keys.Unlock) error {
-	k, err := keys.ReadKeyFile(d.dir.fs, fileIssuer, keys.KindIssuer, id, unlock)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return d.dir.keyError(fileIssuer, err)
-	}
-	if d.issuer, err = k.SigningKey(); err != nil {
-		return err
-	}
-	var rec *durable.Recovery
-	if d.book, rec, err = enroll.OpenBook(d.dir.fs, fileInvites); err != nil {
-		return err
-	}
-	d.dir.keep(d.book)
-	if rec.Torn != nil {
-		d.log.Warn("the invite book ended in an unfinished record, which was set aside", "copy", rec.Torn.Copy)
-	}
-	d.enroll = &enroll.Issuer{
-		Key: d.issuer, Mesh: id, Book: d.book, State: d.store.Current, Now: d.trustNow, Numbers: &d.issuing,
-		Append: func(ops ...trust.Op) error {
-			_, err := d.append(ops...)
-			return err
-		},
-	}
-	return nil
 }
 
 func (d *Daemon) openNode(m *member, unlock keys.Unlock) error {
@@ -209,9 +184,13 @@ func (d *Daemon) openNode(m *member, unlock keys.Unlock) error {
 	if err != nil {
 		return err
 	}
+	var issuer *enroll.Issuer
+	if o := d.own.Load(); o != nil {
+		issuer = o.enroll
+	}
 	cfg := mesh.Config{
 		Key: d.key, Certificate: d.cert, Secrets: d.secrets, Trust: d.store, Audit: d.audit, Network: network, State: d.dir.fs,
-		Epoch: epoch, AES: hasAES(), Issuer: d.enroll, Endpoints: d.opts.Endpoints, Peers: m.Peers, Seeds: d.opts.Seeds,
+		Epoch: epoch, AES: hasAES(), Issuer: issuer, Endpoints: d.opts.Endpoints, Peers: m.Peers, Seeds: d.opts.Seeds,
 		Version: d.opts.Version.Version, Save: d.saveCertificate, Health: d.hostHealth, Log: d.log, Unrecorded: d.opts.Unrecorded,
 	}
 	rand.Read(cfg.Boot[:])
@@ -255,7 +234,7 @@ func (d *Daemon) run(ctx context.Context) error {
 	}
 	defer sock.Close()
 	d.server = control.NewServer(control.ServerConfig{
-		Backend: control.Backend{View: d, Offer: d, Policy: d, Invites: d, Audit: d, Connect: d, Process: d},
+		Backend: control.Backend{View: d, Offer: d, Policy: d, Invites: d, Audit: d, Connect: d, Process: d, Roots: d},
 		Owner:   uint32(os.Getuid()), ReadGroup: d.opts.ReadGroup, Log: d.log,
 	})
 	if _, err := d.audit.Append(audit.Event{Code: audit.DaemonStart, Actor: uidName(uint32(os.Getuid())), Target: d.opts.Version.Version}); err != nil {
@@ -319,12 +298,13 @@ func (d *Daemon) append(ops ...trust.Op) (trust.Change, error) {
 
 // appendThen runs then between the writing and the spreading.
 func (d *Daemon) appendThen(then func(), ops ...trust.Op) (trust.Change, error) {
-	if d.issuer == nil {
+	signer := d.signer()
+	if signer == nil {
 		return trust.Change{}, errNotIssuer()
 	}
 	var c trust.Change
 	write := func() (err error) {
-		c, err = d.store.AppendOwn(d.issuer, d.trustNow(), ops...)
+		c, err = d.store.AppendOwn(signer, d.trustNow(), ops...)
 		return err
 	}
 	var err error

@@ -127,6 +127,7 @@ type RequestOptions struct {
 	Name, Host       string
 	Tags             []string
 	DaemonPassphrase string
+	Keys             KeyOptions
 }
 
 // RequestResult is a request to be carried to an issuer.
@@ -146,6 +147,9 @@ func MakeRequest(_ context.Context, o RequestOptions) (*RequestResult, error) {
 		return nil, err
 	}
 	defer d.close()
+	if d.ring, err = openRing(o.Keys); err != nil {
+		return nil, err
+	}
 	c, err := d.candidate(o.Mesh, o.DaemonPassphrase)
 	if err != nil {
 		return nil, err
@@ -223,6 +227,7 @@ type ResponseOptions struct {
 	StateDir         string
 	Response         []byte
 	DaemonPassphrase string
+	Keys             KeyOptions
 }
 
 // TakeResponse finishes what MakeRequest began. The answer is believed as far as it verifies down to the mesh id of the request.
@@ -237,6 +242,9 @@ func TakeResponse(_ context.Context, o ResponseOptions) (*EnrollResult, error) {
 		return nil, err
 	}
 	defer d.close()
+	if d.ring, err = openRing(o.Keys); err != nil {
+		return nil, err
+	}
 	made, err := d.readRequest()
 	if err != nil {
 		return nil, err

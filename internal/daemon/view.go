@@ -58,7 +58,7 @@ func (d *Daemon) Status(ctx context.Context) (*control.Status, error) {
 	s := &control.Status{
 		Node: d.ref(d.key.NodeID()), Mesh: control.MeshInfo{Name: st.Root().Name, ID: d.meshID.String()},
 		Version: d.opts.Version.Version, State: "up", Started: d.started, UptimeMS: time.Since(d.started).Milliseconds(),
-		Issuer: d.issuer != nil, NotAfter: d.node.CertificateNotAfter(), Peers: peers.Peers, Offering: svcs.Offering,
+		Issuer: d.signer() != nil, NotAfter: d.node.CertificateNotAfter(), Peers: peers.Peers, Offering: svcs.Offering,
 		Reachable: svcs.Reachable, Trust: d.trustInfo(st, now), Audit: d.auditInfo(),
 	}
 	if m, ok := st.LiveMember(d.key.NodeID(), now); ok {
@@ -131,6 +131,7 @@ func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
 	if left := time.Until(d.node.CertificateNotAfter()); left < expiryWarning {
 		warn("expires-soon", "this node's certificate ends in "+days(left), "meshkey invite "+d.cert.Name+" on an issuer, then meshkey enroll here")
 	}
+	out = append(out, d.rootWarnings(d.store.Current(), d.trustNow())...)
 	for _, p := range peers {
 		name := p.Name
 		if name == "" {
