@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -207,11 +208,19 @@ func (n *Node) sortedEnds() []*end {
 	return list
 }
 
+// index is the number of a node; -1: there is none of this id.
+func (w *World) index(id keys.NodeID) int {
+	i, ok := slices.BinarySearchFunc(w.nodes, id, func(n *Node, id keys.NodeID) int { return bytes.Compare(n.id[:], id[:]) })
+	if !ok {
+		return -1
+	}
+	return i
+}
+
 // name is a node's number, for people.
 func (w *World) name(id keys.NodeID) string {
-	i, ok := slices.BinarySearchFunc(w.nodes, id, func(n *Node, id keys.NodeID) int { return slices.Compare(n.id[:], id[:]) })
-	if !ok {
-		return id.Short()
+	if i := w.index(id); i >= 0 {
+		return fmt.Sprint(i)
 	}
-	return fmt.Sprint(i)
+	return id.Short()
 }

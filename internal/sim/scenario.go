@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -141,6 +142,8 @@ type Scenario struct {
 	For    time.Duration // how long faults may last; after it the mesh has Heal to recover
 	Heal   time.Duration
 	Faults []Fault
+
+	sabotage func(n *Node, e core.Effect) bool
 }
 
 // Random makes a scenario from a seed: 2 to 50 nodes, faults for most of 60 virtual seconds, then quiet for 60 more.
@@ -178,6 +181,7 @@ func (s Scenario) Run() (*World, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.sabotage = s.sabotage
 	w.Start(time.Second)
 	for _, f := range s.Faults {
 		w.RunTo(f.At)

@@ -83,6 +83,8 @@ type World struct {
 	falsePrunes int
 	closes      map[session.Code]int // what cores ended, by the reason given
 
+	sabotage func(n *Node, e core.Effect) bool // in tests of the invariants: effects that are not carried out
+
 	flow   []line
 	broken []string
 	pairs  map[[2]int]time.Duration // in a full mesh: since when a pair that can have a session has none
