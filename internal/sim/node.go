@@ -123,14 +123,30 @@ func (n *Node) Start() {
 	w.note(n, "starts")
 	n.step(core.NetChange{Prefixes: n.prefixes()})
 	n.step(core.Start{})
-	if len(w.segments) > 1 {
-		// Seeds: one in the next segment, and one anywhere.
-		for _, s := range []int{(n.segment + 1) % len(w.segments), w.rng.IntN(len(w.segments))} {
-			if p := w.segments[s][w.rng.IntN(len(w.segments[s]))]; p.segment != n.segment {
-				n.step(core.AddSeed{Peer: p.id, At: p.tcp()})
+	for _, p := range n.seeds() {
+		n.step(core.AddSeed{Peer: p.id, At: p.tcp()})
+	}
+}
+
+// seeds are the nodes that this one's configuration names: a member in the next segment, and one in any other. People keep such a list
+// free of nodes they have revoked.
+func (n *Node) seeds() (list []*Node) {
+	w := n.w
+	if len(w.segments) < 2 {
+		return nil
+	}
+	for _, s := range []int{n.segment + 1, n.segment + 1 + w.rng.IntN(len(w.segments)-1)} {
+		var members []*Node
+		for _, m := range w.segments[s%len(w.segments)] {
+			if w.member(m) {
+				members = append(members, m)
 			}
 		}
+		if len(members) > 0 {
+			list = append(list, members[w.rng.IntN(len(members))])
+		}
 	}
+	return list
 }
 
 // learn gives the node an entry as if it had been written there.
