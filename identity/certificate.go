@@ -32,6 +32,11 @@ type SignedCertificate struct {
 // Raw returns the envelope as transported. The caller does not change it.
 func (c *SignedCertificate) Raw() []byte { return c.raw }
 
+// Lean returns a copy without the envelope, for whoever keeps a certificate to judge it again and never passes it on: Raw is nil.
+func (c *SignedCertificate) Lean() *SignedCertificate {
+	return &SignedCertificate{Certificate: c.Certificate, ID: c.ID}
+}
+
 // check holds everything about a certificate that needs no key and no clock.
 func (c *Certificate) check() error {
 	switch {

@@ -97,7 +97,7 @@ func (n *Node) acceptHandshake(ctx context.Context, conn net.Conn, suite keys.Su
 		n.auditRefused(res.Peer.Node, res.Refused, src)
 		session.NewControl(conn, res.Keys, res.Role).Close(res.Refused)
 	default:
-		n.runSession(ctx, conn, res, 0, res.Peer.ConnSeq, src)
+		n.runSession(conn, res, 0, res.Peer.ConnSeq, src)
 	}
 }
 

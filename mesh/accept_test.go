@@ -257,7 +257,7 @@ func TestExpiryUnderLiveStream(t *testing.T) {
 func TestNothingCountsBeforeFull(t *testing.T) {
 	_, a, b := pair(t)
 	real := a.link(b)
-	l := &link{id: 1 << 50, peer: real.peer, remote: real.remote, done: make(chan struct{})}
+	l := &link{id: 1 << 50, peer: real.peer, remote: real.remote}
 	l.state.Store(uint32(session.Restricted))
 	forged := keys.NewGroupSecret(1)
 	before := a.record.Load()

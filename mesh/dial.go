@@ -44,8 +44,7 @@ func (n *Node) cancelDial(id core.DialID) {
 	}
 }
 
-// dialPeer connects, proves that the peer is the one wanted, and runs the session until it ends. An error means that there was
-// no session.
+// dialPeer connects, proves that the peer is the one wanted, and begins the session. An error means that there is none.
 func (n *Node) dialPeer(ctx context.Context, d core.Dial) (session.Code, error) {
 	cctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	conn, err := n.net.Dial(cctx, d.At)
@@ -73,7 +72,7 @@ func (n *Node) dialPeer(ctx context.Context, d core.Dial) (session.Code, error) 
 		return 0, err
 	}
 	// From here on the session's end is reported by the link, and cancelling the dial no longer touches it.
-	n.runSession(n.ctx, conn, res, d.ID, seq, d.At)
+	n.runSession(conn, res, d.ID, seq, d.At)
 	return 0, nil
 }
 
@@ -220,7 +219,7 @@ func (n *Node) openStream(ctx context.Context, l *link, t Target) (c *Conn, retr
 	if err != nil {
 		return nil, true, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	e := &entry{peer: l.peer.Node, boot: l.peer.Binding.Boot, session: l.id, service: t.Service}
+	e := &entry{peer: l.peer.Node, boot: l.peer.Boot, session: l.id, service: t.Service}
 	if !n.streams.join(e, func(session.Code) { reset(tcp) }) {
 		reset(tcp)
 		return nil, true, fmt.Errorf("%w: the session ended", ErrUnreachable)
@@ -271,15 +270,16 @@ func (n *Node) awaitAddresses(ctx context.Context, l *link) ([]netip.AddrPort, e
 		changed := n.changed
 		addrs := n.streamAddressesLocked(l)
 		n.mu.Unlock()
-		if len(addrs) > 0 {
+		switch {
+		case len(addrs) > 0:
 			return addrs, nil
+		case session.State(l.state.Load()) == session.Closed:
+			return nil, errors.New("the session ended")
 		}
 		select {
 		case <-changed:
 		case <-late.C:
 			return nil, errors.New("no address of the peer is known")
-		case <-l.done:
-			return nil, errors.New("the session ended")
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

@@ -10,9 +10,10 @@
 // # Goroutines
 //
 // [Node.Run] starts all of them and returns after all have ended: one loop that owns the core; one that accepts TCP connections, and one for
-// each accepted connection, which becomes the link's reader or the stream's server; one writer per link; one per dial; the beacon
-// sockets' readers; the interface monitor; housekeeping. The core never waits for any of them: control records are queued, and a
-// peer that does not take its own is cut off.
+// each accepted connection, which becomes the stream's server or ends with the handshake, as one per dial does; one per link that waits
+// for a record, reads it and leaves the waiting for the next to a fresh goroutine, so that the stack of an idle session is as small as
+// one can be; a writer per link while something is to be written; the beacon sockets' readers; the interface monitor; housekeeping. The
+// core never waits for any of them: control records are queued, and a peer that does not take its own is cut off.
 //
 // # The opening of a stream, on the destination
 //

@@ -57,7 +57,7 @@ func (n *Node) effect(ctx context.Context, e core.Effect) {
 	}
 }
 
-// queue hands a record to a link's writer. A peer that does not take its records is cut off.
+// queue hands a record to a link's writer, and starts one if there is none. A peer that does not take its records is cut off.
 func (n *Node) queue(id core.SessionID, f outFrame, urgent bool) {
 	n.mu.Lock()
 	l := n.links[id]
@@ -65,7 +65,8 @@ func (n *Node) queue(id core.SessionID, f outFrame, urgent bool) {
 	if l == nil {
 		return
 	}
-	if !l.out.put(f, urgent) {
+	// The link has not ended while the writer starts, so the node still waits for its goroutines.
+	if !l.out.put(f, urgent, func() { n.wg.Go(func() { n.writeLink(l) }) }) {
 		n.count("control.queue-full")
 		l.ctl.Reset()
 	}
@@ -190,7 +191,7 @@ func (n *Node) sessionState(e core.SessionState) {
 	}
 	first := e.State == session.Full && l.wasFull.CompareAndSwap(false, true)
 	if first {
-		n.streams.sessionFull(l.peer.Node, l.peer.Binding.Boot)
+		n.streams.sessionFull(l.peer.Node, l.peer.Boot)
 	}
 	n.mu.Lock()
 	l.state.Store(uint32(e.State))
@@ -205,7 +206,7 @@ func (n *Node) sessionState(e core.SessionState) {
 	}
 	n.greet = append(n.greet, l)
 	// A clock that an admitted peer agrees with may lift the floor below which time does not fall back.
-	n.store.PeerTime(time.Now().Unix(), l.peer.Time)
+	n.store.PeerTime(time.Now().Unix(), l.told)
 	reason := ""
 	if e.Unsynced {
 		reason = "unsynced: no other node's view was seen since the start"

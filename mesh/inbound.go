@@ -44,7 +44,7 @@ func (n *Node) acceptStream(ctx context.Context, conn net.Conn, src netip.AddrPo
 		return
 	}
 	e := &entry{
-		peer: l.peer.Node, boot: l.peer.Binding.Boot, session: l.id, inbound: true, service: in.Request().Service,
+		peer: l.peer.Node, boot: l.peer.Boot, session: l.id, inbound: true, service: in.Request().Service,
 	}
 	switch ok, ended := n.awaitOpen(ctx, l); {
 	case ended:

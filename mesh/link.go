@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -15,17 +14,19 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/sovereignmesh/meshkey/handshake"
+	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
-// link is one control session as the shell sees it: a reader, a writer and a queue. What it means is the core's business.
+// link is one control session as the shell sees it: a reader and a queue, with a writer while there is something in it. What it means
+// is the core's business.
 type link struct {
 	// immutable
 	id       core.SessionID
-	peer     *handshake.Peer
+	peer     linkPeer
 	role     keys.Role
 	suite    keys.Suite
 	remote   netip.AddrPort
@@ -33,12 +34,12 @@ type link struct {
 	ring     *session.Keyring
 	started  time.Time
 	jitter   float64       // of its rekey trigger, fixed
+	told     int64         // the clock the peer told in the handshake, unix seconds
 	hash     keys.Hash     // channel binding of the handshake
 	renewals *rate.Limiter // answered to the peer
 	receipts *rate.Limiter // taken from the peer
-	out      *outbox
-	done     chan struct{}
-	once     sync.Once
+
+	out outbox
 
 	state      atomic.Uint32 // session.State the core published
 	wasFull    atomic.Bool
@@ -67,6 +68,12 @@ type link struct {
 	duplicate atomic.Bool
 }
 
+// linkPeer is what stays of a handshake's peer while the session lives.
+type linkPeer struct {
+	Node keys.NodeID
+	Boot identity.BootID
+}
+
 // name is the session in the audit log.
 func (l *link) name() string { return sessionName(l.id) }
 
@@ -78,50 +85,51 @@ func (l *link) open() bool { return session.State(l.state.Load()) == session.Ful
 // usable reports whether both sides have said full, and the session has not ended.
 func (l *link) usable() bool { return l.open() || session.State(l.state.Load()) == session.Draining }
 
-// runSession runs an admitted session until it ends. It owns the connection.
-func (n *Node) runSession(ctx context.Context, conn net.Conn, res *handshake.Result, dial core.DialID, seq uint64, remote netip.AddrPort) {
+// runSession takes over an admitted session's connection. It returns at once: the goroutine of the handshake, and the stack that grew
+// in it, do not stay for the session's life.
+func (n *Node) runSession(conn net.Conn, res *handshake.Result, dial core.DialID, seq uint64, remote netip.AddrPort) {
 	l := &link{
-		id: core.SessionID(n.sessionSeq.Add(1)), peer: res.Peer, role: res.Role, suite: res.Keys.Suite, remote: remote,
-		ctl: session.NewControl(conn, res.Keys, res.Role), started: time.Now(), jitter: rand.Float64(),
-		hash: res.Keys.Hash, receipts: rate.NewLimiter(receiptRate, receiptBurst), renewals: rate.NewLimiter(rate.Every(renewPause), renewBurst),
-		out: newOutbox(), done: make(chan struct{}),
+		id: core.SessionID(n.sessionSeq.Add(1)), peer: linkPeer{res.Peer.Node, res.Peer.Binding.Boot}, role: res.Role,
+		suite: res.Keys.Suite, remote: remote, ctl: session.NewControl(conn, res.Keys, res.Role), started: time.Now(),
+		jitter: rand.Float64(), told: res.Peer.Time, hash: res.Keys.Hash, receipts: rate.NewLimiter(receiptRate, receiptBurst),
+		renewals: rate.NewLimiter(rate.Every(renewPause), renewBurst),
 	}
 	l.ring = session.NewKeyring(res.Keys, res.Role, func(counter uint64) {
 		n.queueBody(l.id, session.Number{K: session.KindSkip, N: counter})
 	})
 	n.mu.Lock()
-	n.links[l.id] = l
+	n.links[l.id] = l // from here on endLinks cuts it
+	if n.ctx.Err() != nil {
+		l.ctl.Reset()
+	}
 	n.mu.Unlock()
 	n.post(core.SessionUp{
 		ID: l.id, Dial: dial, Peer: res.Peer.Node, Role: res.Role, Boot: res.Peer.Binding.Boot, ConnSeq: seq,
-		Remote: remote, Certificate: res.Peer.Certificate, RootVersion: res.Peer.RootVersion,
+		Remote: remote, Certificate: res.Peer.Certificate.Lean(), RootVersion: res.Peer.RootVersion,
 	})
-	stop := context.AfterFunc(n.ctx, l.ctl.Reset)
-	defer stop()
-	n.wg.Go(func() { n.writeLink(l) })
-	code, err := n.readLinkContained(ctx, l)
-	l.end()
-	n.endLink(l, code, err)
+	n.keepLink(l)
 }
 
-// end stops the writer and closes the connection, once.
-func (l *link) end() {
-	l.once.Do(func() { close(l.done) })
-	l.ctl.Reset()
+// keepLink reads a link's records, each in a goroutine that waited for it and hands the waiting for the next to a fresh one: reading
+// records needs a deep stack, waiting a tiny one, and idle sessions only wait.
+func (n *Node) keepLink(l *link) {
+	n.wg.Go(func() {
+		l.ctl.Await()
+		if code, err := n.readLinkContained(l); err != nil {
+			n.endLink(l, code, err)
+			return
+		}
+		n.keepLink(l)
+	})
 }
 
-// writeLink writes queued records, revocations first.
+// writeLink writes queued records, revocations first, until there are none.
 func (n *Node) writeLink(l *link) {
 	defer n.recovered("session writer", l.ctl.Conn())
 	for {
 		f, ok := l.out.take()
 		if !ok {
-			select {
-			case <-l.out.more:
-				continue
-			case <-l.done:
-				return
-			}
+			return
 		}
 		if err := l.ctl.Send(f.kind, f.body); err != nil {
 			l.ctl.Reset() // the reader sees it and ends the link
@@ -131,65 +139,64 @@ func (n *Node) writeLink(l *link) {
 }
 
 // readLinkContained is readLink with a bug contained: the session ends, and everything about it is tidied up, as after any other end.
-func (n *Node) readLinkContained(ctx context.Context, l *link) (code session.Code, err error) {
+func (n *Node) readLinkContained(l *link) (code session.Code, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			n.panicked("session", v)
 			code, err = 0, errors.New("a panic was contained")
 		}
 	}()
-	return n.readLink(ctx, l)
+	return n.readLink(l)
 }
 
-// readLink reads records until the session ends and hands them to the core. It returns the peer's close code, if it gave one.
-func (n *Node) readLink(ctx context.Context, l *link) (session.Code, error) {
-	for {
-		t, body, err := l.ctl.Receive()
+// readLink reads one record and hands it to the core. An error means that the session has ended; the code is the peer's, if it gave one.
+func (n *Node) readLink(l *link) (session.Code, error) {
+	t, body, err := l.ctl.Receive()
+	if err != nil {
+		var ce *session.ClosedError
+		if errors.As(err, &ce) {
+			return ce.Code, err
+		}
+		return 0, err
+	}
+	switch t {
+	case session.RecordHeartbeat:
+		h, ignored, err := session.ParseHeartbeat(body)
 		if err != nil {
-			var ce *session.ClosedError
-			if errors.As(err, &ce) {
-				return ce.Code, err
-			}
+			l.ctl.Close(session.CodeProtocol)
 			return 0, err
 		}
-		switch t {
-		case session.RecordHeartbeat:
-			h, ignored, err := session.ParseHeartbeat(body)
-			if err != nil {
-				l.ctl.Close(session.CodeProtocol)
-				return 0, err
-			}
-			n.add("control.unknown-key", ignored)
-			n.heartbeatIn(l, &h)
-		case session.RecordControl:
-			b, err := session.ParseBody(body)
-			if err != nil {
-				l.ctl.Close(session.CodeProtocol)
-				return 0, err
-			}
-			if b.Kind() == session.KindVec {
-				if v, err := trust.ParseVector(body); err == nil {
-					l.vec.Store(v)
-					n.wake()
-				}
-			}
-			n.post(core.FrameIn{ID: l.id, Body: b, Raw: bytes.Clone(body)})
-			if err := n.shellFrame(ctx, l, b); err != nil {
-				l.ctl.Close(session.CodeProtocol)
-				return 0, err
-			}
-		case session.RecordRekey:
-			// The in-band rekey is negotiated by a feature this version does not offer: whoever sends it breaks the protocol.
+		n.add("control.unknown-key", ignored)
+		n.heartbeatIn(l, &h)
+	case session.RecordControl:
+		b, err := session.ParseBody(body)
+		if err != nil {
 			l.ctl.Close(session.CodeProtocol)
-			return 0, session.ErrProtocol
-		case session.RecordClose:
-			code, err := session.ParseClose(body)
-			if err != nil {
-				return 0, err
-			}
-			return code, &session.ClosedError{Code: code}
+			return 0, err
 		}
+		if b.Kind() == session.KindVec {
+			if v, err := trust.ParseVector(body); err == nil {
+				l.vec.Store(v)
+				n.wake()
+			}
+		}
+		n.post(core.FrameIn{ID: l.id, Body: b, Raw: bytes.Clone(body)})
+		if err := n.shellFrame(n.ctx, l, b); err != nil {
+			l.ctl.Close(session.CodeProtocol)
+			return 0, err
+		}
+	case session.RecordRekey:
+		// The in-band rekey is negotiated by a feature this version does not offer: whoever sends it breaks the protocol.
+		l.ctl.Close(session.CodeProtocol)
+		return 0, session.ErrProtocol
+	case session.RecordClose:
+		code, err := session.ParseClose(body)
+		if err != nil {
+			return 0, err
+		}
+		return code, &session.ClosedError{Code: code}
 	}
+	return 0, nil
 }
 
 func (n *Node) heartbeatIn(l *link, h *session.Heartbeat) {
@@ -206,8 +213,10 @@ func (n *Node) heartbeatIn(l *link, h *session.Heartbeat) {
 	n.post(core.HeartbeatIn{ID: l.id, Digest: h.Digest, Degree: h.Degree, Ping: h.Ping, Pong: h.Pong})
 }
 
-// endLink forgets a link after its reader has returned.
+// endLink forgets a link after its reader has ended.
 func (n *Node) endLink(l *link, code session.Code, err error) {
+	l.out.close()
+	l.ctl.Reset()
 	l.life.Lock()
 	l.over = true
 	n.mu.Lock()
@@ -239,7 +248,7 @@ func (n *Node) endLink(l *link, code session.Code, err error) {
 	}
 	n.tags.Unregister(l.ring, grace, time.Now())
 	if l.wasFull.Load() {
-		n.streams.sessionLost(l.peer.Node, l.peer.Binding.Boot)
+		n.streams.sessionLost(l.peer.Node, l.peer.Boot)
 	}
 	l.life.Unlock() // before the event: the loop may be waiting for it
 	n.post(core.SessionDown{ID: l.id, Code: code})

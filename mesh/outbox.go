@@ -7,14 +7,14 @@ import (
 	"github.com/sovereignmesh/meshkey/session"
 )
 
-// outbox is what waits to be written to a link: revocations, and all else. Unlike a channel it holds no memory while it is empty, which
-// on an idle session is always.
+// outbox is what waits to be written to a link: revocations, and all else. While it is empty, which on an idle session is always, it holds
+// no memory and has no writer.
 type outbox struct {
-	more chan struct{} // capacity 1: something was put
-
-	mu     sync.Mutex
-	urgent []outFrame // guarded by mu
-	other  []outFrame // guarded by mu
+	mu      sync.Mutex
+	urgent  []outFrame // guarded by mu, as all that follows
+	other   []outFrame
+	writing bool // somebody takes what is put
+	closed  bool // nothing is taken any more
 }
 
 type outFrame struct {
@@ -22,29 +22,30 @@ type outFrame struct {
 	body []byte
 }
 
-func newOutbox() *outbox { return &outbox{more: make(chan struct{}, 1)} }
-
-// put adds a record unless there are too many. It never blocks: the core waits for nobody.
-func (o *outbox) put(f outFrame, urgent bool) bool {
+// put adds a record unless there are too many. It never blocks: the core waits for nobody. If nobody takes the records it calls start,
+// which begins to in another goroutine; that the link has not ended before start returns, start may rely on.
+func (o *outbox) put(f outFrame, urgent bool, start func()) bool {
 	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return true
+	}
 	q, limit := &o.other, linkQueue
 	if urgent {
 		q, limit = &o.urgent, linkUrgent
 	}
 	if len(*q) >= limit {
-		o.mu.Unlock()
 		return false
 	}
 	*q = append(*q, f)
-	o.mu.Unlock()
-	select {
-	case o.more <- struct{}{}:
-	default:
+	if !o.writing {
+		o.writing = true
+		start()
 	}
 	return true
 }
 
-// take removes the next record, revocations first. It reports false when there is none.
+// take removes the next record, revocations first. When it reports false there is none, and the caller has stopped to be the writer.
 func (o *outbox) take() (outFrame, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -58,5 +59,13 @@ func (o *outbox) take() (outFrame, bool) {
 		}
 		return f, true
 	}
+	o.writing = false
 	return outFrame{}, false
+}
+
+// close drops what waits; nothing is taken in any more.
+func (o *outbox) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed, o.urgent, o.other = true, nil, nil
 }

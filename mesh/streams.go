@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -30,12 +31,60 @@ type streamSet struct {
 	dirty map[keys.NodeID]bool
 }
 
+// peerStreams is made with the peer's first full session; what only streams need is made with the first stream.
 type peerStreams struct {
 	streams map[*entry]struct{}
-	// full counts the peer's full sessions by boot id; grace runs while there is none for the boot id of some stream.
-	full  map[identity.BootID]int
-	opens *rate.Limiter
-	grace map[identity.BootID]*time.Timer
+	opens   *rate.Limiter
+	boots   []bootStreams // those with a full session, or with a stream in its grace
+}
+
+// bootStreams is one life of a peer. It has either full sessions, or, while streams of it wait for one, a timer.
+type bootStreams struct {
+	boot  identity.BootID
+	full  int
+	grace *time.Timer
+}
+
+// full counts the full sessions of a boot id.
+func (p *peerStreams) full(boot identity.BootID) int {
+	if p == nil {
+		return 0
+	}
+	for i := range p.boots {
+		if p.boots[i].boot == boot {
+			return p.boots[i].full
+		}
+	}
+	return 0
+}
+
+// of returns the record of a boot id, made if there is none.
+func (p *peerStreams) of(boot identity.BootID) *bootStreams {
+	for i := range p.boots {
+		if p.boots[i].boot == boot {
+			return &p.boots[i]
+		}
+	}
+	p.boots = append(p.boots, bootStreams{boot: boot})
+	return &p.boots[len(p.boots)-1]
+}
+
+// forget drops the record of a boot id.
+func (p *peerStreams) forget(boot identity.BootID) {
+	p.boots = slices.DeleteFunc(p.boots, func(b bootStreams) bool { return b.boot == boot })
+}
+
+// sessions reports whether the peer has a full session of any boot.
+func (p *peerStreams) sessions() bool {
+	return slices.ContainsFunc(p.boots, func(b bootStreams) bool { return b.full > 0 })
+}
+
+func (p *peerStreams) stopGrace() {
+	for _, b := range p.boots {
+		if b.grace != nil {
+			b.grace.Stop()
+		}
+	}
 }
 
 // entry is one stream, in either direction, from before its decision until it is closed.
@@ -63,10 +112,7 @@ func newStreamSet() *streamSet {
 func (t *streamSet) peerLocked(id keys.NodeID) *peerStreams {
 	p := t.peers[id]
 	if p == nil {
-		p = &peerStreams{
-			streams: map[*entry]struct{}{}, full: map[identity.BootID]int{}, grace: map[identity.BootID]*time.Timer{},
-			opens: rate.NewLimiter(opensPerSecond, opensPerSecond),
-		}
+		p = &peerStreams{}
 		t.peers[id] = p
 	}
 	return p
@@ -77,8 +123,11 @@ func (t *streamSet) join(e *entry, cut func(session.Code)) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.peers[e.peer]
-	if p == nil || p.full[e.boot] == 0 {
+	if p.full(e.boot) == 0 {
 		return false
+	}
+	if p.streams == nil {
+		p.streams, p.opens = map[*entry]struct{}{}, rate.NewLimiter(opensPerSecond, opensPerSecond)
 	}
 	e.cut = cut
 	p.streams[e] = struct{}{}
@@ -136,10 +185,8 @@ func (t *streamSet) dropLocked(e *entry) {
 }
 
 func (t *streamSet) tidyLocked(id keys.NodeID, p *peerStreams) {
-	if len(p.streams) == 0 && len(p.full) == 0 {
-		for _, timer := range p.grace {
-			timer.Stop()
-		}
+	if len(p.streams) == 0 && !p.sessions() {
+		p.stopGrace()
 		delete(t.peers, id)
 	}
 }
@@ -246,10 +293,11 @@ func (t *streamSet) cutAll(match func(*entry) bool, why string, code session.Cod
 func (t *streamSet) sessionFull(id keys.NodeID, boot identity.BootID) {
 	t.mu.Lock()
 	p := t.peerLocked(id)
-	p.full[boot]++
-	if timer := p.grace[boot]; timer != nil {
-		timer.Stop()
-		delete(p.grace, boot)
+	b := p.of(boot)
+	b.full++
+	if b.grace != nil {
+		b.grace.Stop()
+		b.grace = nil
 	}
 	t.mu.Unlock()
 	t.cutAll(func(e *entry) bool { return e.peer == id && e.boot != boot }, "the peer restarted", session.CodeProtocol)
@@ -261,27 +309,38 @@ func (t *streamSet) sessionLost(id keys.NodeID, boot identity.BootID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.peers[id]
-	if p == nil || p.full[boot] == 0 {
+	if p.full(boot) == 0 {
 		return
 	}
-	if p.full[boot]--; p.full[boot] > 0 {
+	b := p.of(boot)
+	if b.full--; b.full > 0 {
 		return
 	}
-	delete(p.full, boot)
 	if len(p.streams) == 0 {
+		p.forget(boot)
 		t.tidyLocked(id, p)
 		return
 	}
-	p.grace[boot] = time.AfterFunc(t.grace, func() {
+	b.grace = time.AfterFunc(t.grace, func() {
 		t.cutAll(func(e *entry) bool { return e.peer == id && e.boot == boot && !t.hasFull(id, boot) },
 			"the session is gone", session.CodeNormal)
+		t.graceOver(id, boot)
 	})
+}
+
+// graceOver forgets a boot id that no full session came back for.
+func (t *streamSet) graceOver(id keys.NodeID, boot identity.BootID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := t.peers[id]; p != nil && p.full(boot) == 0 {
+		p.forget(boot)
+		t.tidyLocked(id, p)
+	}
 }
 
 // hasFull is called with the lock held, from cutAll's match.
 func (t *streamSet) hasFull(id keys.NodeID, boot identity.BootID) bool {
-	p := t.peers[id]
-	return p != nil && p.full[boot] > 0
+	return t.peers[id].full(boot) > 0
 }
 
 // mayOpen charges one open to the peer.
@@ -289,7 +348,7 @@ func (t *streamSet) mayOpen(id keys.NodeID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.peers[id]
-	return p != nil && p.opens.Allow()
+	return p != nil && p.opens != nil && p.opens.Allow()
 }
 
 // count returns the number of streams of a peer.
@@ -309,8 +368,6 @@ func (t *streamSet) stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.peers {
-		for _, timer := range p.grace {
-			timer.Stop()
-		}
+		p.stopGrace()
 	}
 }

@@ -186,7 +186,7 @@ func TestPanicsAreContained(t *testing.T) {
 	w := newWorld(t)
 	a := w.member("a")
 	a.open()
-	if _, err := a.readLinkContained(t.Context(), &link{}); err == nil {
+	if _, err := a.readLinkContained(&link{}); err == nil {
 		t.Error("a session without a connection has no error")
 	}
 	a.receiver = nil
@@ -290,7 +290,7 @@ func TestStreamOverLoser(t *testing.T) {
 	l := a.link(b)
 	bl := b.link(a)
 	// b's side has lost the session as a duplicate while another full session with a goes on.
-	b.streams.sessionFull(a.key.NodeID(), bl.peer.Binding.Boot)
+	b.streams.sessionFull(a.key.NodeID(), bl.peer.Boot)
 	bl.duplicate.Store(true)
 	bl.state.Store(uint32(session.Closed))
 	c, _, err := a.openStream(context.Background(), l, Target{Node: b.key.NodeID(), Service: "echo"})

@@ -41,6 +41,8 @@ type Control struct {
 	// owned by the goroutine that calls Receive
 	in       half
 	header   [headerSize]byte
+	begun    bool    // header has been read, or headErr says why not
+	headErr  error   //
 	lent     *buffer // holds the body returned last
 	lentSize int     // bytes of it in use
 	peerEnd  error   // what follows the peer's CLOSE
@@ -175,6 +177,23 @@ func (c *Control) Receive() (RecordType, []byte, error) {
 	}
 }
 
+// Await waits until the next Receive has something to do: a record that begins, or the end. It needs hardly any stack, so that
+// a goroutine that does nothing else is as small as one can be. The body returned last is not valid any more. The goroutine that receives
+// may call it, or leave it to Receive.
+func (c *Control) Await() {
+	c.returnLent()
+	if c.rxFailed == nil && c.peerEnd == nil {
+		c.await()
+	}
+}
+
+func (c *Control) await() {
+	if !c.begun {
+		_, c.headErr = io.ReadFull(c.conn, c.header[:])
+		c.begun = true
+	}
+}
+
 func (c *Control) returnLent() {
 	if c.lent != nil {
 		clear(c.lent.b[:c.lentSize]) // bodies may hold secrets
@@ -187,8 +206,10 @@ func (c *Control) receive() (RecordType, []byte, error) {
 	if c.peerEnd != nil {
 		return 0, nil, c.peerEnd
 	}
-	if _, err := io.ReadFull(c.conn, c.header[:]); err != nil {
-		return 0, nil, c.readError(err)
+	c.await()
+	c.begun = false
+	if c.headErr != nil {
+		return 0, nil, c.readError(c.headErr)
 	}
 	size := int(binary.BigEndian.Uint16(c.header[:]))
 	if size < minRecord {

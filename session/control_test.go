@@ -58,6 +58,42 @@ func TestControlRecords(t *testing.T) {
 	}
 }
 
+// Await returns when there is something to receive, takes nothing of it, and holds no buffer meanwhile.
+func TestControlAwait(t *testing.T) {
+	d, a := controlPair(t, keys.SuiteAES)
+	for i := range byte(3) {
+		if err := d.Send(RecordControl, []byte{i}); err != nil {
+			t.Fatal(err)
+		}
+		a.Await()
+		a.Await()
+		if a.lent != nil {
+			t.Fatal("a buffer is held while waiting")
+		}
+		if kind, b, err := a.Receive(); err != nil || kind != RecordControl || !bytes.Equal(b, []byte{i}) {
+			t.Fatalf("type %d, %x, %v", kind, b, err)
+		}
+	}
+	d.Close(CodeShutdown)
+	a.Await()
+	if kind, _, err := a.Receive(); err != nil || kind != RecordClose {
+		t.Fatal(kind, err)
+	}
+	a.Await() // what is over is not waited for
+	var ce *ClosedError
+	if _, _, err := a.Receive(); !errors.As(err, &ce) || ce.Code != CodeShutdown {
+		t.Fatal(err)
+	}
+	a.Await()
+	d, a = controlPair(t, keys.SuiteAES)
+	d.Reset()
+	a.Await()
+	if _, _, err := a.Receive(); !errors.Is(err, ErrTruncated) {
+		t.Fatal(err)
+	}
+	a.Await()
+}
+
 // Records of many senders arrive whole and, of each sender, in order.
 func TestControlSendIsOrdered(t *testing.T) {
 	d, a := controlPair(t, keys.SuiteAES)

@@ -20,11 +20,11 @@ type Keyring struct {
 
 	// guarded by mu
 	mu          sync.Mutex
-	generations []generation // live ones, oldest first; at least one
-	sending     uint64       // generation new streams of ours begin with
-	next        uint64       // counter of our next stream
-	ended       bool         // no more streams of ours
-	streams     map[*Stream]struct{}
+	generations []generation         // live ones, oldest first; at least one
+	sending     uint64               // generation new streams of ours begin with
+	next        uint64               // counter of our next stream
+	ended       bool                 // no more streams of ours
+	streams     map[*Stream]struct{} // made with the first, as parked is
 	parked      map[*Parked]struct{}
 
 	// guarded by Tags.mu of the table it is registered with
@@ -44,7 +44,6 @@ func NewKeyring(k keys.Session, role keys.Role, skip func(counter uint64)) *Keyr
 	return &Keyring{
 		suite: k.Suite, role: role, skip: skip, sending: k.Generation,
 		generations: []generation{{number: k.Generation, x: k.Exporter}},
-		streams:     map[*Stream]struct{}{}, parked: map[*Parked]struct{}{},
 	}
 }
 
@@ -112,6 +111,9 @@ func (r *Keyring) join(s *Stream) error {
 	}
 	if r.ended {
 		s.orphan.Store(true)
+	}
+	if r.streams == nil {
+		r.streams = map[*Stream]struct{}{}
 	}
 	r.streams[s] = struct{}{}
 	return nil

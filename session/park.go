@@ -38,6 +38,9 @@ func (r *Keyring) addParked(p *Parked) error {
 	if p.opened && (r.ended || r.sending != p.s.generation) {
 		return ErrEnded
 	}
+	if r.parked == nil {
+		r.parked = map[*Parked]struct{}{}
+	}
 	r.parked[p] = struct{}{}
 	return nil
 }

@@ -77,7 +77,7 @@ func (t *Tags) Unregister(r *Keyring, grace time.Duration, now time.Time) {
 
 func (t *Tags) dropLocked(w *window) {
 	for i := range w.slots {
-		t.forgetLocked(w, &w.slots[i])
+		t.forgetLocked(w, i)
 	}
 	w.live = [2]*accepting{}
 	w.ring.window = nil
@@ -105,8 +105,8 @@ func (t *Tags) Install(r *Keyring, number uint64, x keys.Exporter) error {
 	a := &accepting{w: w, x: x, num: number}
 	w.live[i] = a
 	for j := range w.slots {
-		if s := &w.slots[j]; s.since != slotUsed {
-			t.addLocked(a, s, w.base+uint64(j))
+		if w.slots[j].since != slotUsed {
+			t.addLocked(a, w.base+uint64(j))
 		}
 	}
 	return nil
@@ -167,7 +167,7 @@ func (t *Tags) claim(tag keys.Tag, f found, now time.Time) bool {
 		return false
 	}
 	w := e.g.w
-	t.forgetLocked(w, &w.slots[f.counter-w.base])
+	t.forgetLocked(w, int(f.counter-w.base))
 	w.ahead(now) // begins a new epoch if it is time
 	w.recent++
 	if f.counter >= w.high {
@@ -196,11 +196,11 @@ func (t *Tags) Skip(r *Keyring, counter uint64, now time.Time) error {
 			t.jumpLocked(w, counter-windowIdle)
 		}
 		t.extendLocked(w, int(counter-w.high)+1)
-		t.forgetLocked(w, &w.slots[counter-w.base])
+		t.forgetLocked(w, int(counter-w.base))
 		t.passLocked(w, counter, now)
 		return nil
 	}
-	t.forgetLocked(w, &w.slots[counter-w.base])
+	t.forgetLocked(w, int(counter-w.base))
 	t.trimLocked(w, now)
 	return nil
 }

@@ -31,10 +31,10 @@ type accepting struct {
 	until time.Time // after this its tags are not valid; zero while in use
 }
 
-// slot is one counter. tags[g%2] is its tag in generation g.
+// slot is one counter. Its tags are in the table alone: they are computed again to be taken out, for there are 32 slots on every idle
+// session.
 type slot struct {
 	since int64 // 0: not seen yet; > 0: a hole since then, unix nanoseconds; slotUsed
-	tags  [2]keys.Tag
 }
 
 const slotUsed = -1
@@ -43,18 +43,19 @@ const slotUsed = -1
 func (t *Tags) retireLocked(w *window, i uint64) {
 	for j := range w.slots {
 		if s := &w.slots[j]; s.since != slotUsed {
-			delete(t.table, s.tags[i])
-			s.tags[i] = keys.Tag{}
+			delete(t.table, w.live[i].tag(w.base+uint64(j)))
 		}
 	}
 	*w.live[i] = accepting{}
 	w.live[i] = nil
 }
 
+// tag computes the tag of a counter of the peer's.
+func (a *accepting) tag(counter uint64) keys.Tag { return a.x.StreamTag(a.w.ring.peerRole(), counter) }
+
 // addLocked makes one tag valid and wakes whoever waits for it.
-func (t *Tags) addLocked(a *accepting, s *slot, counter uint64) {
-	tag := a.x.StreamTag(a.w.ring.peerRole(), counter)
-	s.tags[a.num%2] = tag
+func (t *Tags) addLocked(a *accepting, counter uint64) {
+	tag := a.tag(counter)
 	t.table[tag] = tagEntry{a, counter}
 	if w := t.waiting[tag]; w != nil {
 		close(w.ready)
@@ -62,21 +63,21 @@ func (t *Tags) addLocked(a *accepting, s *slot, counter uint64) {
 	}
 }
 
-// forgetLocked makes the tags of one counter invalid.
-func (t *Tags) forgetLocked(w *window, s *slot) {
+// forgetLocked makes the tags of slot i invalid.
+func (t *Tags) forgetLocked(w *window, i int) {
+	s := &w.slots[i]
 	if s.since == slotUsed {
 		return
 	}
-	for i := range w.live {
-		if w.live[i] != nil {
-			delete(t.table, s.tags[i])
+	for _, a := range w.live {
+		if a != nil {
+			delete(t.table, a.tag(w.base+uint64(i)))
 		}
 	}
 	if s.since > 0 {
 		w.holes--
 	}
 	s.since = slotUsed
-	s.tags = [2]keys.Tag{}
 }
 
 // extendLocked makes the window reach ahead of the highest accepted counter by n.
@@ -86,7 +87,7 @@ func (t *Tags) extendLocked(w *window, n int) {
 		w.slots = append(w.slots, slot{})
 		for _, a := range w.live {
 			if a != nil {
-				t.addLocked(a, &w.slots[len(w.slots)-1], counter)
+				t.addLocked(a, counter)
 			}
 		}
 	}
@@ -124,7 +125,7 @@ func (t *Tags) trimLocked(w *window, now time.Time) {
 		if s.since != slotUsed && s.since > oldest && w.holes <= windowMax && w.high-w.base-uint64(n) <= windowSpan {
 			break
 		}
-		t.forgetLocked(w, s)
+		t.forgetLocked(w, n)
 	}
 	w.base += uint64(n)
 	w.slots = w.slots[n:]
@@ -133,7 +134,7 @@ func (t *Tags) trimLocked(w *window, now time.Time) {
 // jumpLocked gives up everything below counter, which is beyond the window, without computing the tags between.
 func (t *Tags) jumpLocked(w *window, counter uint64) {
 	for i := range w.slots {
-		t.forgetLocked(w, &w.slots[i])
+		t.forgetLocked(w, i)
 	}
 	w.slots = nil
 	w.base, w.high = counter, counter
@@ -166,7 +167,7 @@ func (t *Tags) sweepLocked(r *Keyring, now time.Time) {
 	t.trimLocked(w, now)
 	keep := int(w.high-w.base) + w.ahead(now)
 	for len(w.slots) > keep {
-		t.forgetLocked(w, &w.slots[len(w.slots)-1])
+		t.forgetLocked(w, len(w.slots)-1)
 		w.slots = w.slots[:len(w.slots)-1]
 	}
 	if cap(w.slots) > 2*max(len(w.slots), windowIdle) {

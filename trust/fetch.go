@@ -15,7 +15,7 @@ func (s *Sync) follow(c *chain) {
 		from = c.vouch.Seq - wantSpan + 1
 	}
 	if c.vouch.Seq > 0 {
-		s.goals[c.id] = goal{from: from, to: c.vouch.Seq, back: true}
+		put(&s.goals, c.id, goal{from: from, to: c.vouch.Seq, back: true})
 	}
 }
 
@@ -79,14 +79,14 @@ func (s *Sync) nextGoal(c *chain) (goal, bool) {
 		if g.from = part.to + 1; g.back || g.from > g.to {
 			delete(s.goals, c.id)
 		} else {
-			s.goals[c.id] = g
+			put(&s.goals, c.id, g)
 		}
 		return part, true
 	}
-	if !s.lacks(c, s.reach[c.id]) || last >= s.reach[c.id] {
+	if !s.lacks(c, s.reach.of(c.id)) || last >= s.reach.of(c.id) {
 		return goal{}, false
 	}
-	to := s.reach[c.id]
+	to := s.reach.of(c.id)
 	if c.cutoff != nil {
 		to = min(to, c.cutoff.Seq)
 	}
@@ -102,7 +102,7 @@ func (s *Sync) find(c *chain, hi uint64, mono time.Duration) []Frame {
 		return nil
 	}
 	f := &search{hi: hi, began: mono}
-	s.searches[c.id] = f
+	put(&s.searches, c.id, f)
 	return s.step(c.id, f)
 }
 
@@ -110,7 +110,7 @@ func (s *Sync) find(c *chain, hi uint64, mono time.Duration) []Frame {
 func (s *Sync) step(issuer keys.PublicKey, f *search) []Frame {
 	if f.hi-f.lo <= 1 {
 		f.done = true
-		s.goals[issuer] = goal{from: f.hi, to: f.hi}
+		put(&s.goals, issuer, goal{from: f.hi, to: f.hi})
 		return nil // ask sends it
 	}
 	f.mid = f.lo + (f.hi-f.lo)/2

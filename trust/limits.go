@@ -23,6 +23,8 @@ const (
 	// maxRootKeys and maxIssuers bound a root so that it stays below MaxRoot.
 	maxRootKeys = 15
 	maxIssuers  = 64
+	// maxHeights bounds the issuers whose progress is remembered of one peer: those of four roots that have none in common.
+	maxHeights = 4 * maxIssuers
 	// maxIssuerTags bounds what an issuer lists of tags; families of tags are one "k:*".
 	maxIssuerTags = 16
 	// MaxOps is the most ops of an entry: 256 short enrolments fill 22 kB.

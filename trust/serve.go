@@ -18,7 +18,7 @@ func (s *Sync) onVec(body []byte, mono time.Duration, r *Result) error {
 	s.offerRoots(st, v, r)
 	for _, c := range st.issuers {
 		p, _ := v.of(c.id)
-		s.reach[c.id] = p.Seq
+		s.reach.set(c.id, p.Seq)
 		if c.forked() && p.Forked == 0 {
 			f := c.evidence.frame()
 			r.Send = append(r.Send, f)
@@ -38,13 +38,13 @@ func (s *Sync) onVec(body []byte, mono time.Duration, r *Result) error {
 		switch {
 		case p.Seq == 0:
 		case held && mine == p.Hash:
-			s.known[c.id] = max(s.known[c.id], p.Seq)
+			s.known.set(c.id, max(s.known.of(c.id), p.Seq))
 		case c.forked():
 			// Another branch, or a longer one: its removals count here too. Once per state of the peer.
 			key := keys.Sum(c.id[:], p.Hash[:])
 			if !s.once[key] {
 				s.remember(key)
-				s.goals[c.id] = goal{from: min(c.evidence.Seq, c.seq+1), to: p.Seq}
+				put(&s.goals, c.id, goal{from: min(c.evidence.Seq, c.seq+1), to: p.Seq})
 			}
 		case held && c.cutoff == nil:
 			r.Send = append(r.Send, s.find(c, p.Seq, mono)...)
@@ -101,8 +101,8 @@ func (s *Sync) onWant(body []byte, mono time.Duration, r *Result) error {
 			return nil
 		}
 		r.Send = append(r.Send, rawFrame(KindEntry, raw))
-		if s.known[w.Issuer]+1 == seq {
-			s.known[w.Issuer] = seq
+		if s.known.of(w.Issuer)+1 == seq {
+			s.known.set(w.Issuer, seq)
 		}
 	}
 	return nil

@@ -35,9 +35,9 @@ type Sync struct {
 
 	quiet    bool // the peer gets nothing from us (SYNC_ONLY)
 	their    *Vector
-	reach    map[keys.PublicKey]uint64 // how far the peer has said or shown its chain to be
-	known    map[keys.PublicKey]uint64 // how far the peer has our branch
-	goals    map[keys.PublicKey]goal   // ranges wanted beside "everything after what is held"
+	reach    heights                 // how far the peer has said or shown its chain to be
+	known    heights                 // how far the peer has our branch
+	goals    map[keys.PublicKey]goal // ranges wanted beside "everything after what is held"
 	wants    []*want
 	parked   map[factKey]*Entry // asked for, and here before what precedes them
 	searches map[keys.PublicKey]*search
@@ -85,12 +85,10 @@ type Result struct {
 }
 
 // NewSync begins the sync with a peer. If quiet, it sends nothing until SetQuiet: the peer is of an unknown issuer, and only listened
-// to.
+// to. Its maps are made when something is put into them: a session whose peer has the same log needs none.
 func (h *Hub) NewSync(quiet bool) *Sync {
 	return &Sync{
-		hub: h, log: h.log, quiet: quiet, reach: map[keys.PublicKey]uint64{}, known: map[keys.PublicKey]uint64{},
-		goals: map[keys.PublicKey]goal{}, searches: map[keys.PublicKey]*search{}, parked: map[factKey]*Entry{}, once: map[keys.Hash]bool{},
-		unsolicited: newBucket(unsolicitedRate, unsolicitedBurst), served: newBucket(serveRate, serveBurst),
+		hub: h, log: h.log, quiet: quiet, unsolicited: newBucket(unsolicitedRate, unsolicitedBurst), served: newBucket(serveRate, serveBurst),
 		asked: newBucket(askRate, askBurst),
 	}
 }
@@ -159,7 +157,7 @@ func (s *Sync) Tick(mono time.Duration) []Frame {
 			if !ok {
 				g = goal{from: w.from, to: w.to}
 			}
-			s.goals[w.issuer] = goal{from: min(g.from, w.from), to: max(g.to, w.to)}
+			put(&s.goals, w.issuer, goal{from: min(g.from, w.from), to: max(g.to, w.to)})
 		}
 		return true
 	})
@@ -177,14 +175,14 @@ func (s *Sync) Push(c Change) []Frame {
 		return nil
 	}
 	if c.Kind == KindEntry && !c.Stray {
-		has := s.known[c.Issuer]
+		has := s.known.of(c.Issuer)
 		if st, ok := s.log.Current().chain(c.Issuer); ok && !st.forked() {
-			has = max(has, s.reach[c.Issuer]) // it says so; if that is on another branch, VEC will tell
+			has = max(has, s.reach.of(c.Issuer)) // it says so; if that is on another branch, VEC will tell
 		}
 		if has >= c.Seq {
 			return nil
 		}
-		s.known[c.Issuer] = c.Seq
+		s.known.set(c.Issuer, c.Seq)
 		return []Frame{c.Frame}
 	}
 	h := keys.Sum(c.Body)
@@ -200,7 +198,7 @@ func (s *Sync) remember(h keys.Hash) {
 	if len(s.once) >= 4*maxStrays {
 		clear(s.once)
 	}
-	s.once[h] = true
+	put(&s.once, h, true)
 }
 
 // PushRoots returns the roots after a version: for a peer that says SYNC_ONLY, whose version the handshake told.
@@ -288,7 +286,7 @@ func (s *Sync) onEntry(body []byte, mono time.Duration, now int64, r *Result) er
 		s.dropped++
 		return nil
 	}
-	s.reach[e.Issuer] = max(s.reach[e.Issuer], e.Seq)
+	s.reach.set(e.Issuer, max(s.reach.of(e.Issuer), e.Seq))
 	if w == nil || !w.back {
 		return s.applyInOrder(e, w != nil, mono, now, r)
 	}
@@ -332,7 +330,7 @@ func (s *Sync) answered(e *Entry, mono time.Duration) *want {
 func (s *Sync) applyInOrder(e *Entry, asked bool, mono time.Duration, now int64, r *Result) error {
 	c, ok := s.log.Current().chain(e.Issuer)
 	if asked && ok && !c.forked() && e.Seq > c.seq+1 && len(s.parked) < maxWants*wantSpan {
-		s.parked[factKey{e.Issuer, e.Seq}] = e
+		put(&s.parked, factKey{e.Issuer, e.Seq}, e)
 		return nil
 	}
 	for {
@@ -361,7 +359,7 @@ func (s *Sync) apply(e *Entry, mono time.Duration, now int64, r *Result) (bool, 
 	switch {
 	case err == nil:
 		if c.Kind == KindEntry && !c.Stray {
-			s.known[e.Issuer] = max(s.known[e.Issuer], e.Seq)
+			s.known.set(e.Issuer, max(s.known.of(e.Issuer), e.Seq))
 		}
 		if c.Kind != 0 {
 			r.Changes = append(r.Changes, c)
@@ -383,7 +381,7 @@ func (s *Sync) apply(e *Entry, mono time.Duration, now int64, r *Result) (bool, 
 		return false, err
 	case errors.Is(err, ErrHave):
 		if mine, ok := st.HashAt(e.Issuer, e.Seq); ok && mine == e.hash {
-			s.known[e.Issuer] = max(s.known[e.Issuer], e.Seq)
+			s.known.set(e.Issuer, max(s.known.of(e.Issuer), e.Seq))
 		}
 	case errors.Is(err, ErrGap) && e.RootVersion > st.Root().Version && len(st.pending) == 0:
 		w := wantWire{Kind: KindWant, From: st.Root().Version + 1, To: e.RootVersion}

@@ -221,6 +221,38 @@ func TestGoAwayBelowFullOpensNothing(t *testing.T) {
 	}
 }
 
+// A peer that was never full cannot make a session drain, which in the shell takes what a full one does: neither by GOAWAY nor by READY.
+func TestOnlyAFullSessionDrains(t *testing.T) {
+	for name, say := range map[string]session.Body{
+		"GOAWAY": session.Number{K: session.KindGoAway, N: 2}, "READY": session.Ready{State: session.Draining},
+	} {
+		for _, before := range []session.State{session.Restricted, session.Full} {
+			n, m := pairUp(t, 0)
+			n.lastID++
+			id := n.lastID
+			n.step(SessionUp{ID: id, Peer: m.id, Role: keys.RoleAcceptor, ConnSeq: 1, Boot: [16]byte{1}, Remote: m.at, Certificate: m.cert, RootVersion: 1})
+			n.step(FrameIn{ID: id, Body: session.Ready{State: before}, Raw: []byte{1}})
+			n.s.runFor(2500 * time.Millisecond) // longer than a node that was alone waits for the first view
+			n.core.waited = true // this node has seen enough to call the peer full
+			n.core.reviewAll()
+			x := n.core.byID[id]
+			if x == nil || x.states.Local() != session.Full {
+				t.Fatalf("%s: not full from this side", name)
+			}
+			if is := x.published.State; (is == session.Full) != (before == session.Full) {
+				t.Fatalf("%s: a peer that said %s makes it %s", name, before, is)
+			}
+			since := n.s.now
+			n.step(FrameIn{ID: id, Body: say, Raw: []byte{1}})
+			told, _ := effects[SessionState](n, since)
+			drains := slices.ContainsFunc(told, func(s SessionState) bool { return s.ID == id && s.State == session.Draining })
+			if drains != (before == session.Full) {
+				t.Fatalf("%s of a peer that said %s: drains %v", name, before, drains)
+			}
+		}
+	}
+}
+
 // At a stop every peer is told, and nothing happens any more.
 func TestStop(t *testing.T) {
 	s := settledMesh(t, 3, 1)

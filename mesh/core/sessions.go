@@ -85,16 +85,20 @@ func (c *Core) sendReady(s *sess, st session.State) {
 	c.send(s, session.Ready{State: st, Unsynced: s.unsynced})
 }
 
-// publish tells the shell the session's usable state: the lesser of what both sides said.
+// publish tells the shell the session's usable state: the lesser of what both sides said. A session drains only if both had said full:
+// in the shell a draining session still takes what a full one does.
 func (c *Core) publish(s *sess) {
+	full := s.states.Local() == session.Full && s.states.Peer() == session.Full
+	wasFull := full || s.published.State == session.Full || s.published.State == session.Draining
+	draining := s.draining || s.states.Peer() == session.Draining
 	st := min(s.states.Local(), session.Full)
 	switch {
 	case s.loser:
 		st = session.Draining
-	case !s.ready(), st == session.Full && s.states.Peer() < session.Full:
-		st = session.Restricted // also one that says it goes: it was never good for streams
-	case st == session.Full && (s.draining || s.states.Peer() == session.Draining):
+	case draining && wasFull:
 		st = session.Draining
+	case draining, !s.ready(), st == session.Full && !full:
+		st = session.Restricted
 	}
 	now := SessionState{ID: s.id, State: st, Local: s.states.Local(), Unsynced: s.unsynced}
 	if now == s.published {
