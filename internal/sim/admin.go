@@ -39,6 +39,7 @@ func (w *World) Revoke(at, gone *Node) trust.Change {
 func (w *World) Enrol(at, newcomer *Node) {
 	w.note(at, "enrols %d", newcomer.i)
 	w.Publish(at, 0, trust.EnrollOp(newcomer.cert))
+	newcomer.joined = true
 	w.in(joinTime, newcomer.Start)
 }
 

@@ -40,6 +40,7 @@ type Node struct {
 	wall            time.Duration // its clock's error
 	wallAt          time.Duration // when it was last set
 	powered, asleep bool
+	joined          bool   // it has been enrolled; before, there is nothing to run
 	epoch           uint64 // counts the runs of the daemon, in its beacons
 
 	// of one run of the daemon
@@ -102,7 +103,7 @@ func (n *Node) prefixes() []netip.Prefix {
 
 // Start begins a run of the daemon, with what is on its disk.
 func (n *Node) Start() {
-	if n.up || !n.powered || n.asleep {
+	if n.up || !n.powered || n.asleep || !n.joined {
 		return
 	}
 	w := n.w

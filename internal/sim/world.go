@@ -113,6 +113,7 @@ func newWorld(cfg Config, l *law) *World {
 	}
 	for i := range cfg.Nodes {
 		n := &Node{w: w, i: i, id: l.nodes[i].NodeID(), key: l.nodes[i], cert: l.certs[i], segment: i / cfg.Segment, powered: true, disk: l.beginning()}
+		n.joined = i < cfg.Nodes-cfg.Newcomers
 		if n.segment == len(w.segments) {
 			w.segments = append(w.segments, nil)
 			w.silent = append(w.silent, 0)
