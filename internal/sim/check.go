@@ -43,7 +43,11 @@ func (n *Node) checkCause(before *trust.State, ev core.Event, f core.FrameIn) {
 
 // expectGone is I1: nothing is left with a node a moment after its revocation was applied here.
 func (n *Node) expectGone(id keys.NodeID) {
-	n.later(cutWithin, func() { n.checkGone(func(o *Node) bool { return o.id == id }) })
+	n.later(cutWithin, func() {
+		if _, gone := n.ledger.Current().Revoked(id); gone { // no root has taken it back meanwhile
+			n.checkGone(func(o *Node) bool { return o.id == id })
+		}
+	})
 }
 
 func (n *Node) checkGone(gone func(*Node) bool) {
@@ -205,7 +209,7 @@ func (w *World) members() int {
 func (w *World) alive() []*Node {
 	var list []*Node
 	for _, n := range w.nodes {
-		if n.awake() && !w.revoked(n.id) {
+		if _, member := w.reference.Current().Member(n.id); n.awake() && member {
 			list = append(list, n)
 		}
 	}

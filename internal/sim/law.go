@@ -23,11 +23,14 @@ const (
 // law is the mesh's trust: one root, issuers that can do everything, and members in the order of their ids.
 type law struct {
 	mesh    keys.MeshID
+	root    *keys.SigningKey
 	issuers []*keys.SigningKey
 	books   []*trust.Memory // what each issuer has signed, as it knows the mesh; the first is everybody's beginning
 	nodes   []*keys.SigningKey
 	certs   []*identity.SignedCertificate
 	serial  uint64
+
+	newcomers int // the last ones of the members are in no log yet
 }
 
 // keyOf makes the key of a name: the same one in every run.
@@ -51,7 +54,7 @@ func found(cfg Config) (*law, error) {
 		since = hour
 	}
 	root := keyOf("sim root")
-	l := &law{}
+	l := &law{root: root, newcomers: cfg.Newcomers}
 	var list []trust.Issuer
 	for i := range issuers {
 		k := keyOf("sim issuer %d", i)
@@ -91,7 +94,10 @@ func found(cfg Config) (*law, error) {
 			return nil, err
 		}
 		l.certs = append(l.certs, c)
-		if ops = append(ops, trust.EnrollOp(c)); len(ops) == trust.MaxOps/2 || i == n-1 {
+		if i < n-cfg.Newcomers {
+			ops = append(ops, trust.EnrollOp(c))
+		}
+		if len(ops) == trust.MaxOps/2 || i == n-1 && len(ops) > 0 {
 			if _, err := book.AppendOwn(l.issuers[0], epoch0, ops...); err != nil {
 				return nil, err
 			}

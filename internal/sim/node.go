@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -39,6 +40,7 @@ type Node struct {
 	wall            time.Duration // its clock's error
 	wallAt          time.Duration // when it was last set
 	powered, asleep bool
+	joined          bool   // it has been enrolled; before, there is nothing to run
 	epoch           uint64 // counts the runs of the daemon, in its beacons
 
 	// of one run of the daemon
@@ -101,7 +103,7 @@ func (n *Node) prefixes() []netip.Prefix {
 
 // Start begins a run of the daemon, with what is on its disk.
 func (n *Node) Start() {
-	if n.up || !n.powered || n.asleep {
+	if n.up || !n.powered || n.asleep || !n.joined {
 		return
 	}
 	w := n.w
@@ -122,25 +124,46 @@ func (n *Node) Start() {
 	w.note(n, "starts")
 	n.step(core.NetChange{Prefixes: n.prefixes()})
 	n.step(core.Start{})
-	if len(w.segments) > 1 {
-		// Seeds: one in the next segment, and one anywhere.
-		for _, s := range []int{(n.segment + 1) % len(w.segments), w.rng.IntN(len(w.segments))} {
-			if p := w.segments[s][w.rng.IntN(len(w.segments[s]))]; p.segment != n.segment {
-				n.step(core.AddSeed{Peer: p.id, At: p.tcp()})
+	for _, p := range n.seeds() {
+		n.step(core.AddSeed{Peer: p.id, At: p.tcp()})
+	}
+}
+
+// seeds are the nodes that this one's configuration names: a member in the next segment, and one in any other. People keep such a list
+// free of nodes they have revoked.
+func (n *Node) seeds() (list []*Node) {
+	w := n.w
+	if len(w.segments) < 2 {
+		return nil
+	}
+	for _, s := range []int{n.segment + 1, n.segment + 1 + w.rng.IntN(len(w.segments)-1)} {
+		var members []*Node
+		for _, m := range w.segments[s%len(w.segments)] {
+			if w.member(m) {
+				members = append(members, m)
 			}
 		}
+		if len(members) > 0 {
+			list = append(list, members[w.rng.IntN(len(members))])
+		}
 	}
+	return list
 }
 
 // learn gives the node an entry as if it had been written there.
 func (n *Node) learn(c trust.Change) {
 	got, err := n.ledger.ApplyEntry(c.Entry, n.clock().Trust)
+	n.took(got, err)
+}
+
+// took makes what was signed on this host durable, and then known.
+func (n *Node) took(c trust.Change, err error) {
 	if err != nil {
-		n.w.note(n, "cannot take its own entry: %v", err)
+		n.w.note(n, "cannot take its own object: %v", err)
 		return
 	}
 	n.disk = n.ledger.Clone()
-	n.step(core.TrustIn{Changes: []trust.Change{got}})
+	n.step(core.TrustIn{Changes: []trust.Change{c}})
 }
 
 // clock is what the node's clocks say. Trusted time never goes back behind the floor, less some slack.
@@ -202,11 +225,19 @@ func (n *Node) sortedEnds() []*end {
 	return list
 }
 
+// index is the number of a node; -1: there is none of this id.
+func (w *World) index(id keys.NodeID) int {
+	i, ok := slices.BinarySearchFunc(w.nodes, id, func(n *Node, id keys.NodeID) int { return bytes.Compare(n.id[:], id[:]) })
+	if !ok {
+		return -1
+	}
+	return i
+}
+
 // name is a node's number, for people.
 func (w *World) name(id keys.NodeID) string {
-	i, ok := slices.BinarySearchFunc(w.nodes, id, func(n *Node, id keys.NodeID) int { return slices.Compare(n.id[:], id[:]) })
-	if !ok {
-		return id.Short()
+	if i := w.index(id); i >= 0 {
+		return fmt.Sprint(i)
 	}
-	return fmt.Sprint(i)
+	return id.Short()
 }

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sovereignmesh/meshkey/mesh/core"
+	"github.com/sovereignmesh/meshkey/trust"
 )
 
 // Fault is one fault of a scenario.
@@ -33,6 +36,8 @@ const (
 	FaultSilence
 	FaultRevoke
 	FaultFork
+	FaultRoot
+	FaultEnrol
 	FaultStream
 	faultKinds
 )
@@ -43,7 +48,7 @@ func (f Fault) String() string {
 		"node %d stalls", "node %d sleeps", "node %d is killed", "node %d loses power", "node %d loses its disk", "node %d has a wrong clock",
 		"node %d changes its address", "nodes below and above %d are cut off from each other", "node %d cannot send",
 		"no beacon is heard in the segment of node %d", "node %d is not revoked, the other is", "the second issuer contradicts itself at node %d",
-		"node %d opens a stream",
+		"a root decides the fork (%d)", "a newcomer is enrolled (%d)", "node %d opens a stream",
 	}[f.Kind]
 	return fmt.Sprintf("%v: "+what+" (%d), for %v", f.At.Round(time.Millisecond), f.A, f.B, f.For.Round(time.Millisecond))
 }
@@ -90,11 +95,21 @@ func (w *World) inject(f Fault) {
 	case FaultSilence:
 		w.Silence(a.segment, f.For)
 	case FaultRevoke:
-		if at := w.nodes[0]; b.i != 0 && at.awake() && len(w.nodes) > 3 && !w.revoked(b.id) {
+		if at := w.nodes[0]; b.i != 0 && at.awake() && len(w.nodes) > 3 && w.member(b) {
 			w.Revoke(at, b)
 		}
 	case FaultFork:
 		w.injectFork(a, b)
+	case FaultRoot:
+		if at := w.nodes[0]; len(w.forked) == 2 && at.awake() {
+			w.CutOff(at, 1, w.forked[f.B%2])
+			w.forked = nil
+		}
+	case FaultEnrol:
+		if n := len(w.nodes) - w.newcomers; w.newcomers > 0 && w.nodes[0].awake() {
+			w.newcomers--
+			w.Enrol(w.nodes[0], w.nodes[n])
+		}
 	case FaultStream:
 		a.Open(b)
 	}
@@ -102,20 +117,22 @@ func (w *World) inject(f Fault) {
 
 // injectFork forks the second issuer once, where the mesh has one and enough nodes to lose two.
 func (w *World) injectFork(a, b *Node) {
-	if len(w.law.books) < 2 || len(w.nodes) < 8 || w.law.next(1) > 1 || a == b || a.i == 0 || b.i == 0 || !a.awake() || !b.awake() {
+	if !w.member(a) || !w.member(b) {
 		return
 	}
-	if w.revoked(a.id) || w.revoked(b.id) {
+	if len(w.law.books) < 2 || len(w.nodes) < 8 || w.forkedOnce || a == b || a.i == 0 || b.i == 0 || !a.awake() || !b.awake() {
 		return
 	}
 	var gone []*Node
 	for _, n := range w.nodes[1:] {
-		if n != a && n != b && !w.revoked(n.id) && len(gone) < 2 {
+		if n != a && n != b && w.member(n) && len(gone) < 2 {
 			gone = append(gone, n)
 		}
 	}
 	if len(gone) == 2 {
-		w.Fork(1, a, b, gone[0], gone[1])
+		w.forkedOnce = true
+		x, y := w.Fork(1, a, b, gone[0], gone[1])
+		w.forked = []trust.Change{x, y}
 	}
 }
 
@@ -125,6 +142,8 @@ type Scenario struct {
 	For    time.Duration // how long faults may last; after it the mesh has Heal to recover
 	Heal   time.Duration
 	Faults []Fault
+
+	sabotage func(n *Node, e core.Effect) bool
 }
 
 // Random makes a scenario from a seed: 2 to 50 nodes, faults for most of 60 virtual seconds, then quiet for 60 more.
@@ -138,6 +157,10 @@ func Random(seed uint64) Scenario {
 	if r.IntN(3) == 0 {
 		s.Segment = max(2, s.Nodes/2)
 	}
+	if r.IntN(2) == 0 && s.Nodes > 6 {
+		s.Newcomers = 1 + r.IntN(3)
+	}
+	s.NoFlood = r.IntN(8) == 0
 	s.Loss, s.Late = float64(r.IntN(3))*0.05, float64(r.IntN(3))*0.005
 	for range 2 + r.IntN(20) {
 		f := Fault{
@@ -158,6 +181,7 @@ func (s Scenario) Run() (*World, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.sabotage = s.sabotage
 	w.Start(time.Second)
 	for _, f := range s.Faults {
 		w.RunTo(f.At)
@@ -195,7 +219,7 @@ const reportLines = 80
 // Report is what a person needs of a run that broke something: the seed, the faults, what broke, and the flow up to there.
 func (s Scenario) Report(w *World) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d, %d nodes, %d segments, %d issuers, loss %g, late %g\n", s.Seed, s.Nodes, len(w.segments), len(w.law.books), s.Loss, s.Late)
+	fmt.Fprintf(&b, "seed %d, %d nodes (%d newcomers), %d segments, %d issuers, loss %g, late %g\n", s.Seed, s.Nodes, s.Newcomers, len(w.segments), len(w.law.books), s.Loss, s.Late)
 	for _, f := range s.Faults {
 		fmt.Fprintf(&b, "  fault  %s\n", f)
 	}

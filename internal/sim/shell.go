@@ -53,6 +53,9 @@ func afterReady(e core.Effect) bool {
 }
 
 func (n *Node) effect(e core.Effect) {
+	if n.w.sabotage != nil && n.w.sabotage(n, e) {
+		return
+	}
 	switch e := e.(type) {
 	case core.SetTimer:
 		n.setTimer(e)

@@ -3,14 +3,12 @@ package sim
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"hash"
 	"math"
 	"math/rand/v2"
 	"net/netip"
 	"time"
 
-	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
@@ -36,17 +34,18 @@ const (
 
 // Config says what to simulate. The zero value of a field without a remark is none.
 type Config struct {
-	Seed    uint64
-	Nodes   int
-	Segment int           // hosts on one link; 0: 250
-	Issuers int           // 0: 1
-	Loss    float64       // share of beacons that is lost
-	Late    float64       // share of records that come 200 ms late
-	NoFlood bool          // what is pushed is lost; only digests and vectors spread
-	Wall    time.Duration // added to every wall clock
-	Life    time.Duration // of certificates; 0: 30 days
-	Since   time.Duration // for which certificates have been in force; 0: an hour
-	Quiet   bool          // keep no flow for people: for large meshes
+	Seed      uint64
+	Nodes     int
+	Segment   int           // hosts on one link; 0: 250
+	Issuers   int           // 0: 1
+	Newcomers int           // the last of the nodes, which neither run nor are enrolled at the beginning
+	Loss      float64       // share of beacons that is lost
+	Late      float64       // share of records that come 200 ms late
+	NoFlood   bool          // what is pushed is lost; only digests and vectors spread
+	Wall      time.Duration // added to every wall clock
+	Life      time.Duration // of certificates; 0: 30 days
+	Since     time.Duration // for which certificates have been in force; 0: an hour
+	Quiet     bool          // keep no flow for people: for large meshes
 }
 
 // World is a mesh under simulation.
@@ -69,16 +68,22 @@ type World struct {
 	cuts     []*cut
 	cutAt    time.Duration // when the newest cut began or ended
 
-	envelopes map[place][]byte
-	records   map[string]core.BeaconIn
-	digests   map[*trust.State][8]byte
-	reference *trust.Memory // everything that was ever signed and does not contradict
-	follows   []*follow
+	envelopes  map[place][]byte
+	records    map[string]core.BeaconIn
+	digests    map[*trust.State][8]byte
+	reference  *trust.Memory // everything that was ever signed and does not contradict
+	signed     []*trust.Entry
+	forked     []trust.Change // by the second issuer, until a root decides
+	forkedOnce bool
+	newcomers  int // still to come
+	follows    []*follow
 
 	count       int // members of
 	countOf     *trust.State
 	falsePrunes int
 	closes      map[session.Code]int // what cores ended, by the reason given
+
+	sabotage func(n *Node, e core.Effect) bool // in tests of the invariants: effects that are not carried out
 
 	flow   []line
 	broken []string
@@ -104,10 +109,11 @@ func newWorld(cfg Config, l *law) *World {
 	w := &World{
 		cfg: cfg, law: l, rng: rand.New(rand.NewChaCha8(seed)), trace: sha256.New(), at: map[netip.AddrPort]*Node{},
 		sites: map[[2]int]time.Duration{}, envelopes: map[place][]byte{}, records: map[string]core.BeaconIn{},
-		digests: map[*trust.State][8]byte{}, pairs: map[[2]int]time.Duration{}, closes: map[session.Code]int{}, reference: l.beginning(),
+		digests: map[*trust.State][8]byte{}, pairs: map[[2]int]time.Duration{}, closes: map[session.Code]int{}, reference: l.beginning(), newcomers: cfg.Newcomers,
 	}
 	for i := range cfg.Nodes {
 		n := &Node{w: w, i: i, id: l.nodes[i].NodeID(), key: l.nodes[i], cert: l.certs[i], segment: i / cfg.Segment, powered: true, disk: l.beginning()}
+		n.joined = i < cfg.Nodes-cfg.Newcomers
 		if n.segment == len(w.segments) {
 			w.segments = append(w.segments, nil)
 			w.silent = append(w.silent, 0)
@@ -140,7 +146,7 @@ func (w *World) Broken() []string { return w.broken }
 
 // Start starts every node within the given time.
 func (w *World) Start(within time.Duration) {
-	for _, n := range w.nodes {
+	for _, n := range w.nodes[:len(w.nodes)-w.cfg.Newcomers] {
 		w.in(w.between(0, within), n.Start)
 	}
 }
@@ -210,44 +216,4 @@ func (w *World) digest(s *trust.State) [8]byte {
 		w.digests[s] = d
 	}
 	return d
-}
-
-// Publish writes ops as an issuer and gives the entry to a node, as its own admin would: it is durable there before anybody is sent it.
-func (w *World) Publish(at *Node, issuer int, ops ...trust.Op) trust.Change {
-	c := w.sign(w.law.books[issuer], issuer, ops...)
-	at.learn(c)
-	return c
-}
-
-// sign writes the next entry of an issuer's book.
-func (w *World) sign(book *trust.Memory, issuer int, ops ...trust.Op) trust.Change {
-	c, err := book.AppendOwn(w.law.issuers[issuer], epoch0+int64(w.now/time.Second), ops...)
-	if err != nil {
-		panic(fmt.Sprintf("sim: own entry: %v", err)) // the scenario is wrong
-	}
-	_, _ = w.reference.ApplyEntry(c.Entry, epoch0) // the other branch of a fork comes back as evidence
-	return c
-}
-
-// Revoke revokes a member at a node.
-func (w *World) Revoke(at, gone *Node) trust.Change {
-	w.note(at, "revokes %d", gone.i)
-	return w.Publish(at, 0, trust.OpRevokeNode{Node: gone.id, Reason: 1})
-}
-
-// Fork lets a stolen issuer key contradict itself: two nodes are given different entries with one number, each of which revokes another
-// node.
-func (w *World) Fork(issuer int, at, other, gone, also *Node) (a, b trust.Change) {
-	w.note(at, "is given one entry of issuer %d, and node %d another with its number", issuer, other.i)
-	stolen := w.law.books[issuer].Clone()
-	a = w.Publish(at, issuer, trust.OpRevokeNode{Node: gone.id, Reason: 2})
-	b = w.sign(stolen, issuer, trust.OpRevokeNode{Node: also.id, Reason: 3})
-	other.learn(b)
-	return a, b
-}
-
-// Revoked reports whether the mesh has revoked a node.
-func (w *World) revoked(id keys.NodeID) bool {
-	_, gone := w.reference.Current().Revoked(id)
-	return gone
 }

@@ -58,9 +58,10 @@
 // at most. In a larger mesh a node keeps 6 to 12: it dials four by itself, such as it hears on its own links and such as others have
 // told it of by turns, half a second after it can hear them, so that not everybody
 // picks who spoke first; the others' picks bring as many again. Every 5 s ± 20 % it looks: below 6 it dials two more, below 8, or below
-// 3 dialled by itself, one; above 12 it sheds one with CLOSE{limit}, the one whose peer has the most, never one that would be left
+// 3 dialled by itself, one; above 12 it sheds one and half of the surplus with CLOSE{limit}, those whose peers have the most, never one that would be left
 // with less than 6; else, once in eight times, it dials somebody not seen for 60 s, which heals a split. A pair that was shed is not
-// picked again by either end for 60 s. A peer whose beacons show another view of the log twice in a row is dialled for it.
+// picked again by either end for 60 s. A peer whose beacons show another view of the log twice in a row is dialled for it by four or so of
+// those who hear it.
 //
 // What a user wants is dialled beside that and kept while it has streams and for ten minutes after, 256 of those without streams at
 // most. A member of whom no address is known is asked for with FIND, which goes three steps; whoever knows answers with the

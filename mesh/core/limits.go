@@ -163,6 +163,9 @@ const (
 	// seekMax is the longest pause between questions for a member of a small mesh of whom no address works: it may be switched off for
 	// weeks.
 	seekMax = 5 * time.Minute
+	// askersWanted is how many of those who hear another view of the log on a link dial it, on average, each time they have heard it
+	// twice.
+	askersWanted = 4
 	// maxBranches bounds the views remembered that differ by forked issuers alone: a thief can make many branches, and each costs a
 	// comparison as long as it is not remembered.
 	maxBranches = 64

@@ -203,7 +203,7 @@ func (c *Core) tick() {
 		c.fill(2)
 	case all < degreeTarget, out < minOutbound && all < degreeMax:
 		c.fill(1)
-	case !c.shed(out) && all < degreeMax && c.rng.IntN(healOdds) == 0:
+	case !c.shedSome(all, out) && all < degreeMax && c.rng.IntN(healOdds) == 0:
 		if p := c.pick(func(p *peer) bool { return c.now.Mono-p.lastPresence() >= unseenFor }); p != nil {
 			c.choose(p)
 		}
@@ -211,6 +211,19 @@ func (c *Core) tick() {
 	if c.ticks++; c.ticks%shuffleTicks == 0 {
 		c.shuffle()
 	}
+}
+
+// shedSome ends sessions that are too many: half of them at a look, for a node whom everybody on a link had reason to dial should not
+// keep hundreds for long.
+func (c *Core) shedSome(all, out int) (any bool) {
+	for range 1 + max(0, all-degreeMax)/2 {
+		if !c.shed(out) {
+			break
+		}
+		any = true
+		_, _, out = c.links()
+	}
+	return any
 }
 
 // shed ends one session if there are more than the overlay needs: never one that a user needs or lately did, nor one whose peer would
@@ -270,7 +283,10 @@ func (c *Core) heardInCrowd(p *peer, ev BeaconIn) {
 	default:
 		if p.differs++; p.differs >= 2 && c.now.Mono >= p.shunned {
 			p.differs = 0
-			c.choose(p)
+			// Everybody on the link hears the same. A few are enough, and if they have no success others come next.
+			if c.rng.IntN(max(c.neighbours(), 1)) < askersWanted {
+				c.choose(p)
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/beacon"
 	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
 )
@@ -284,6 +285,55 @@ func TestShedStaysShed(t *testing.T) {
 	}
 	if n != 0 {
 		t.Fatal("the session that was shed was made again")
+	}
+}
+
+// A node that everybody had reason to dial has its degree again within half a minute.
+func TestSurplusIsShedSoon(t *testing.T) {
+	s := mesh(t, 60, 12)
+	s.runFor(30 * second)
+	a := s.nodes[0]
+	for _, m := range s.nodes[1:] {
+		if p := m.peer(a); p.working() == nil {
+			m.core.choose(p)
+			m.step(Timer{})
+		}
+	}
+	s.runFor(2 * second)
+	if n := len(a.core.live); n < 50 {
+		t.Fatalf("%d sessions: nothing is tested", n)
+	}
+	s.runFor(40 * second)
+	if n := len(a.core.live); n > degreeMax {
+		t.Fatalf("%d sessions 40 s later", n)
+	}
+	if got := s.reachable(); got != 60 {
+		t.Fatalf("%d of 60 are connected", got)
+	}
+}
+
+// Another view of the log in a node's beacons makes a few of those who hear it dial, not all.
+func TestOtherViewIsAskedByFew(t *testing.T) {
+	chosen, runs := 0, 10
+	s := mesh(t, 60, 12)
+	s.runFor(30 * second)
+	for _, x := range s.nodes[:runs] {
+		for range 2 {
+			b := x.announce()
+			b.Digest = beacon.Digest{1, 2, 3}
+			for _, m := range s.nodes {
+				if p := m.peer(x); m != x && p.working() == nil && p.dialing == 0 && !p.dialT.pending() {
+					m.step(b)
+					if p.chosen {
+						chosen++
+					}
+				}
+			}
+		}
+	}
+	t.Logf("%.1f of 59 dial", float64(chosen)/float64(runs))
+	if chosen < runs || chosen > 8*runs {
+		t.Fatalf("%d dials of %d hosts that heard it, in %d runs", chosen, 59*runs, runs)
 	}
 }
 
