@@ -23,6 +23,11 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 		return n.answerRenewal(l, o.Raw) // also on a session that may do nothing else
 	} else if ok && o.K == session.KindCertUpdate {
 		return n.certificateUpdate(o.Raw)
+	} else if ok && o.K == session.KindLeave {
+		return n.answerLeave(l, o.Raw) // a member whose certificate has ended may go, too
+	} else if a, ok := b.(session.Answer); ok {
+		n.lifeAnswered(l, a)
+		return nil
 	}
 	if !l.usable() {
 		n.passBarrier(ctx)
@@ -55,6 +60,8 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 		}
 	case session.Group:
 		return n.groupSecret(b)
+	case session.Rotate:
+		return n.answerRotate(l, b)
 	case session.Unknown:
 		n.count("control.unknown-kind")
 	}
@@ -65,10 +72,11 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 func ofShell(b session.Body) bool {
 	switch b := b.(type) {
 	case session.Object:
-		return b.K == session.KindPeer || b.K == session.KindReceipt || b.K == session.KindRenew || b.K == session.KindCertUpdate
+		return b.K == session.KindPeer || b.K == session.KindReceipt || b.K == session.KindRenew || b.K == session.KindCertUpdate ||
+			b.K == session.KindLeave
 	case session.Number:
 		return b.K == session.KindGroupGet || b.K == session.KindSkip
-	case session.Services, session.Group, session.Unknown:
+	case session.Services, session.Group, session.Rotate, session.Answer, session.Unknown:
 		return true
 	}
 	return false

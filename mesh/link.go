@@ -38,6 +38,7 @@ type link struct {
 	hash     keys.Hash     // channel binding of the handshake
 	renewals *rate.Limiter // answered to the peer
 	receipts *rate.Limiter // taken from the peer
+	features session.Features
 
 	out outbox
 
@@ -92,7 +93,7 @@ func (n *Node) runSession(conn net.Conn, res *handshake.Result, dial core.DialID
 		id: core.SessionID(n.sessionSeq.Add(1)), peer: linkPeer{res.Peer.Node, res.Peer.Binding.Boot}, role: res.Role,
 		suite: res.Keys.Suite, remote: remote, ctl: session.NewControl(conn, res.Keys, res.Role), started: time.Now(),
 		jitter: rand.Float64(), told: res.Peer.Time, hash: res.Keys.Hash, receipts: rate.NewLimiter(receiptRate, receiptBurst),
-		renewals: rate.NewLimiter(rate.Every(renewPause), renewBurst),
+		renewals: rate.NewLimiter(rate.Every(renewPause), renewBurst), features: features(res.Peer),
 	}
 	l.ring = session.NewKeyring(res.Keys, res.Role, func(counter uint64) {
 		n.queueBody(l.id, session.Number{K: session.KindSkip, N: counter})

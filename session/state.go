@@ -14,11 +14,13 @@ const (
 	FeatureRekey Features = 1 << 0
 	// FeatureWarm: parked connections and DIAL.
 	FeatureWarm Features = 1 << 1
+	// FeatureLife: ROTATE and LEAVE are answered.
+	FeatureLife Features = 1 << 2
 )
 
 // Common returns what a session may use, given what each side offered.
 func Common(ours, theirs uint64) Features {
-	return Features(ours&theirs) & (FeatureRekey | FeatureWarm)
+	return Features(ours&theirs) & (FeatureRekey | FeatureWarm | FeatureLife)
 }
 
 // Has reports whether all of g may be used.
@@ -35,7 +37,7 @@ const (
 	SyncOnly State = 1
 	// Restricted: certificate valid, enrolment not in the log yet. Sync both ways, no group secret.
 	Restricted State = 2
-	// RenewOnly: certificate expired. As Restricted, and RENEW.
+	// RenewOnly: certificate expired. As Restricted, RENEW and LEAVE.
 	RenewOnly State = 3
 	// Full: member.
 	Full State = 4
@@ -171,7 +173,7 @@ func (s State) takes(k Kind) bool {
 	case Restricted:
 		return k.sync()
 	case RenewOnly:
-		return k.sync() || k == KindRenew
+		return k.sync() || k == KindRenew || k == KindLeave
 	case Full, Draining:
 		return true
 	}
@@ -183,7 +185,9 @@ func (s State) mayAsk(k Kind) bool {
 	switch s {
 	case SyncOnly:
 		return k == KindVec || k == KindWant || k == KindAck || k == KindHashAt || k == KindGoAway
-	case Restricted, RenewOnly:
+	case RenewOnly:
+		return k.sync() || k == KindCertUpdate || k == KindLeft
+	case Restricted:
 		return k.sync() || k == KindCertUpdate
 	case Full, Draining:
 		return true
