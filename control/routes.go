@@ -27,6 +27,8 @@ const (
 	pathUngrant      = "/v1/ungrant"
 	pathRevoke       = "/v1/revoke"
 	pathRotateGroup  = "/v1/rotate/group"
+	pathRotateNode   = "/v1/rotate/node"
+	pathLeave        = "/v1/leave"
 	pathInvite       = "/v1/invite"
 	pathInviteRemove = "/v1/invite/remove"
 	pathPending      = "/v1/pending"
@@ -86,6 +88,8 @@ func (s *Server) routes() http.Handler {
 	post(pathUngrant, MaxWait+answerTimeout, change(b.Policy.Ungrant))
 	post(pathRevoke, MaxWait+answerTimeout, change(b.Policy.Revoke))
 	post(pathRotateGroup, MaxWait+answerTimeout, change(b.Policy.RotateGroup))
+	post(pathRotateNode, MaxWait+answerTimeout, change(b.Life.RotateNode))
+	post(pathLeave, MaxWait+answerTimeout, change(b.Life.Leave))
 	post(pathInvite, answerTimeout, change(b.Invites.CreateInvite))
 	post(pathInviteRemove, answerTimeout, change(s.removeInvite))
 	post(pathApprove, answerTimeout, change(b.Invites.Approve))

@@ -44,7 +44,7 @@ func New() *Fake { return &Fake{Port: 11434, stop: make(chan struct{})} }
 
 // Backend returns the fake as the server takes it.
 func (f *Fake) Backend() control.Backend {
-	return control.Backend{View: f, Offer: f, Policy: f, Invites: inviter{f}, Audit: auditor{f}, Connect: f, Process: f, Roots: rooter{f}}
+	return control.Backend{View: f, Offer: f, Policy: f, Invites: inviter{f}, Audit: auditor{f}, Connect: f, Process: f, Roots: rooter{f}, Life: f}
 }
 
 // Calls returns what was called, one line each, with the caller's uid.
@@ -168,6 +168,27 @@ func (f *Fake) Ungrant(_ context.Context, by control.Caller, r *control.UngrantR
 // RotateGroup makes the third generation.
 func (f *Fake) RotateGroup(_ context.Context, by control.Caller, r *control.RotateGroupRequest) (*control.RotateGroupResult, error) {
 	return &control.RotateGroupResult{Generation: 3, Spread: spread()}, f.call("RotateGroup", by, *r)
+}
+
+// RotateNode gives gpu1 the key of laptop.
+func (f *Fake) RotateNode(_ context.Context, by control.Caller, r *control.RotateNodeRequest) (*control.RotateNodeResult, error) {
+	res := &control.RotateNodeResult{Old: GPU1, DryRun: r.DryRun, Sessions: 2, Streams: 3, Grants: []control.Grant{grant()}}
+	if !r.DryRun && !r.Drop {
+		res.New, res.Issuer, res.NotAfter = control.NodeRef{Name: "gpu1", ID: Laptop.ID}, NAS, Began.Add(90*24*time.Hour)
+	}
+	return res, f.call("RotateNode", by, *r)
+}
+
+// Leave leaves by nas.
+func (f *Fake) Leave(_ context.Context, by control.Caller, r *control.LeaveRequest) (*control.LeaveResult, error) {
+	res := &control.LeaveResult{
+		Node: GPU1, Mesh: control.MeshInfo{Name: "homelab"}, DryRun: r.DryRun, Sessions: 2, Streams: 3, Services: []string{"ollama"}, Grants: []control.Grant{grant()},
+		Kept: "/var/lib/meshkey/left-1",
+	}
+	if !r.DryRun {
+		res.Applied, res.Issuer = true, NAS
+	}
+	return res, f.call("Leave", by, *r)
 }
 
 func (f *Fake) Revoke(_ context.Context, by control.Caller, r *control.RevokeRequest) (*control.RevokeResult, error) {

@@ -131,6 +131,9 @@ func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
 	if left := time.Until(d.node.CertificateNotAfter()); left < expiryWarning {
 		warn("expires-soon", "this node's certificate ends in "+days(left), "meshkey invite "+d.cert.Name+" on an issuer, then meshkey enroll here")
 	}
+	if w, ok := d.rotationWarning(); ok {
+		out = append(out, w)
+	}
 	out = append(out, d.rootWarnings(d.store.Current(), d.trustNow())...)
 	for _, p := range peers {
 		name := p.Name
