@@ -93,7 +93,7 @@ func (*AuditEntry) SchemaName() string { return "meshkey.audit-entry/1" }
 // AuditFinding is one thing that does not verify. First and Last are record indices, both included; all before First is proven.
 type AuditFinding struct {
 	Log   string `json:"log,omitempty"` // of an earlier key; empty: the report's own
-	Kind  string `json:"kind"` // entry | leaf | missing | unsigned | tile | range | checkpoint | journal | fork | unreadable
+	Kind  string `json:"kind"`          // entry | leaf | missing | unsigned | tile | range | checkpoint | journal | fork | unreadable
 	First uint64 `json:"first"`
 	Last  uint64 `json:"last"`
 	File  string `json:"file,omitempty"`

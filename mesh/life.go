@@ -53,7 +53,9 @@ func (e *RefusedError) Error() string {
 }
 
 // elsewhere reports whether another issuer may say something else.
-func (e *RefusedError) elsewhere() bool { return e.Code == session.CodeLimit || e.Code == session.CodeDegraded }
+func (e *RefusedError) elsewhere() bool {
+	return e.Code == session.CodeLimit || e.Code == session.CodeDegraded
+}
 
 // AskRotation asks the issuers this node has a session with to let next follow its own key, and returns the invite by which next enrols:
 // only then is the own key revoked. It waits for a session until ctx ends.

@@ -53,7 +53,7 @@ type Config struct {
 	// Leaving revokes a node that asks for it. then is called with the entry when it is durable and before it has an effect; nil on a node
 	// that never issues.
 	Leaving func(node keys.NodeID, then func(entry []byte)) error
-	Log    *slog.Logger  // diagnostics
+	Log     *slog.Logger // diagnostics
 }
 
 // Unrecorded says what a node does while its audit log cannot be written. Removals work in every case.

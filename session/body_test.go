@@ -36,8 +36,11 @@ func bodies() []Body {
 		Plain{K: KindPending},
 		Refused{Code: CodeExpired},
 		Rotate{Request: []byte{1}, Signature: keys.Signature{2}},
-		Answer{K: KindRotation, Raw: []byte("mk1i")}, Answer{K: KindRotation, Code: CodeRevoked},
-		obj(KindLeave), Answer{K: KindLeft, Raw: []byte{1}}, Answer{K: KindLeft, Code: CodeLimit},
+		Answer{K: KindRotation, Raw: []byte("mk1i")},
+		Answer{K: KindRotation, Code: CodeRevoked},
+		obj(KindLeave),
+		Answer{K: KindLeft, Raw: []byte{1}},
+		Answer{K: KindLeft, Code: CodeLimit},
 	}
 }
 

@@ -167,7 +167,10 @@ func (d *Daemon) leaving(id keys.NodeID, then func(entry []byte)) error {
 	if _, ok := d.store.Current().Member(id); !ok {
 		return errors.New("no member has that key")
 	}
-	d.note(audit.Event{Code: audit.NodeLeave, Actor: id.Compact(), Target: id.Compact(), Verdict: audit.Allowed})
+	e := audit.Event{Code: audit.NodeLeave, Actor: id.Compact(), Target: id.Compact(), Verdict: audit.Allowed}
+	if _, err := d.audit.Append(e); err != nil {
+		d.log.Error("a removal is not recorded in the audit log; the trust log keeps it", "err", err)
+	}
 	_, err := d.revoke(trust.OpRevokeNode{Node: id, Reason: trust.RevokeLeft}, false, &control.RevokeResult{}, func(c trust.Change) {
 		then(d.store.Entry(c.Issuer, c.Seq))
 	})
@@ -247,4 +250,3 @@ func ofMembership(name string) bool {
 	}
 	return ours(name) || name == "pins" || name == "services.d" || strings.HasPrefix(name, fileInvites)
 }
-

@@ -3,9 +3,12 @@ package daemon
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/audit"
+	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/internal/enroll"
@@ -234,6 +237,35 @@ func TestForeignRotation(t *testing.T) {
 	r := &rotation{Mesh: w.mesh, Old: w.old, New: w.old}
 	if err := w.dir.carryOut(r, keys.NewSigningKey(), w.enrol); err == nil {
 		t.Fatal("another key than the rotation's enrols")
+	}
+}
+
+// Without a record there is no rotation, neither begun nor carried out.
+func TestRotationIsRecordedFirst(t *testing.T) {
+	w := newTurning(t)
+	k, err := keys.ReadKeyFile(w.disk, fileNode, keys.KindNode, w.mesh, w.dir.unlock(nil))
+	w.must(err)
+	d := &Daemon{dir: w.dir, store: w.store, meshID: w.mesh, log: slog.New(slog.DiscardHandler), unlock: w.dir.unlock(nil)}
+	d.key, err = k.SigningKey()
+	w.must(err)
+	logs := durable.NewMem()
+	d.audit, err = audit.Open(logs, d.key, w.mesh, audit.Options{})
+	w.must(err)
+	t.Cleanup(func() { d.audit.Close() })
+	logs.Fail(durable.Fault{Op: durable.OpAny, Err: errors.New("full"), Stay: true})
+	_, err = d.beginRotation(t.Context(), control.Caller{})
+	if e := control.AsError(err); e == nil || e.Code != control.Degraded {
+		t.Fatal(err)
+	}
+	next, err := w.dir.readNext(w.mesh, d.unlock)
+	w.must(err)
+	v, err := w.issuer.Rotate(w.old, w.request(next), trust.RotateSignature(w.mesh, d.key, next.NodeID()), nil)
+	w.must(err)
+	r := &rotation{Mesh: w.mesh, Old: w.old, New: next.NodeID(), Invite: v.ID.String()}
+	w.must(w.dir.writeRotation(r))
+	_, err = d.tryRotation(t.Context(), r)
+	if e := control.AsError(err); e == nil || e.Code != control.Degraded {
+		t.Fatal(err)
 	}
 }
 

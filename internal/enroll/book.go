@@ -171,7 +171,7 @@ func (b *Book) applyLocked(r *record) error {
 		}
 		b.invites[r.ID] = &Invite{
 			Rotation: rot,
-			ID: r.ID, Name: r.Name, Tags: r.Tags, Created: r.Time, Expiry: r.Expiry, Uses: r.Uses, Life: r.Life,
+			ID:       r.ID, Name: r.Name, Tags: r.Tags, Created: r.Time, Expiry: r.Expiry, Uses: r.Uses, Life: r.Life,
 			RenewUntil: r.RenewUntil, UID: r.UID, Allow: r.Allow, Approval: r.Approval, requests: map[keys.NodeID]*Request{},
 		}
 	case kindSpent, kindFile:
@@ -213,17 +213,6 @@ func spendOf(r *record) (*Spend, error) {
 		Node: keys.NodeID(r.Node), Name: r.Name, Serial: r.Serial, Certificate: r.Cert, Allow: r.Allow,
 		Channel: keys.Hash(padded(r.Channel)), Time: r.Time,
 	}, nil
-}
-
-// rotationOf reads the hand-over of an invite, if it has one.
-func rotationOf(r *record) (*Rotation, error) {
-	switch {
-	case len(r.Old) == 0 && len(r.Sig) == 0:
-		return nil, nil
-	case len(r.Old) != 32 || len(r.Node) != 32 || len(r.Sig) != 64:
-		return nil, fmt.Errorf("invite %s is for a rotation without two keys and a signature", r.ID)
-	}
-	return &Rotation{Old: keys.NodeID(r.Old), New: keys.NodeID(r.Node), Sig: keys.Signature(r.Sig)}, nil
 }
 
 // padded is b as 32 bytes: an absent field is zero.

@@ -153,3 +153,14 @@ func (i *Issuer) handover(r *Rotation, now int64) error {
 	}
 	return nil
 }
+
+// rotationOf reads the hand-over of an invite, if it has one.
+func rotationOf(r *record) (*Rotation, error) {
+	switch {
+	case len(r.Old) == 0 && len(r.Sig) == 0:
+		return nil, nil
+	case len(r.Old) != 32 || len(r.Node) != 32 || len(r.Sig) != 64:
+		return nil, fmt.Errorf("invite %s is for a rotation without two keys and a signature", r.ID)
+	}
+	return &Rotation{Old: keys.NodeID(r.Old), New: keys.NodeID(r.Node), Sig: keys.Signature(r.Sig)}, nil
+}
