@@ -68,6 +68,11 @@ func TestAskRotation(t *testing.T) {
 func TestForgedRotations(t *testing.T) {
 	w, a, b, l := asking(t)
 	other := w.member("other")
+	leaving := func(id keys.NodeID, _ func([]byte)) error {
+		t.Errorf("%s is revoked by a forged wish", id.Short())
+		return errors.New("no")
+	}
+	a.leaving.Store(&leaving)
 	for what, body := range map[string]func(*link) session.Body{
 		"replayed from another session": func(*link) session.Body { return w.rotation(b.key, keys.NewSigningKey(), keys.Hash{1}) },
 		"signed by another member":      func(l *link) session.Body { return w.rotation(other.key, keys.NewSigningKey(), l.hash) },

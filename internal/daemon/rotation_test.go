@@ -234,9 +234,17 @@ func TestForeignRotation(t *testing.T) {
 			t.Fatalf("%s is taken", what)
 		}
 	}
-	r := &rotation{Mesh: w.mesh, Old: w.old, New: w.old}
-	if err := w.dir.carryOut(r, keys.NewSigningKey(), w.enrol); err == nil {
+	r, next := &rotation{Mesh: w.mesh, Old: w.old, New: w.old}, keys.NewSigningKey()
+	if err := w.dir.carryOut(r, keys.NewSigningKey(), func(*keys.SigningKey, *rotation) (*identity.SignedCertificate, error) {
+		t.Error("another key than the rotation's is shown to an issuer")
+		return cert, nil
+	}); err == nil {
 		t.Fatal("another key than the rotation's enrols")
+	}
+	if err := w.dir.carryOut(&rotation{Mesh: w.mesh, Old: w.old, New: next.NodeID()}, next, func(*keys.SigningKey, *rotation) (*identity.SignedCertificate, error) {
+		return cert, nil
+	}); err == nil {
+		t.Fatal("another key's certificate is taken")
 	}
 }
 

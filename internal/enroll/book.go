@@ -292,18 +292,6 @@ func (b *Book) Create(v Invite, now int64) error {
 	})
 }
 
-func checkAllow(list []trust.What) error {
-	if len(list) > MaxAllow {
-		return fmt.Errorf("at most %d services are allowed with an enrolment; grant the others afterwards", MaxAllow)
-	}
-	for _, w := range list {
-		if err := w.Check(); err != nil {
-			return fmt.Errorf("allowed service: %w", err)
-		}
-	}
-	return nil
-}
-
 func (b *Book) openLocked(now int64) int {
 	n := 0
 	for _, v := range b.invites {

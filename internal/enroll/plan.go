@@ -104,6 +104,18 @@ func (i *Issuer) admissible(p plan, node keys.NodeID, now int64) error {
 	return i.may(p.tags, p.life, p.allow)
 }
 
+func checkAllow(list []trust.What) error {
+	if len(list) > MaxAllow {
+		return fmt.Errorf("at most %d services are allowed with an enrolment; grant the others afterwards", MaxAllow)
+	}
+	for _, w := range list {
+		if err := w.Check(); err != nil {
+			return fmt.Errorf("allowed service: %w", err)
+		}
+	}
+	return nil
+}
+
 // nameLocked is the name a node gets by an invite: the invite's own if it is for one machine; else the one it has of this invite's
 // names, or the first that is free.
 func (i *Issuer) nameLocked(v *Invite, node keys.NodeID) string {

@@ -116,7 +116,7 @@ func (i *Issuer) planRotation(r *Rotation, now int64) (plan, error) {
 	}
 	is, _ := st.Root().Issuer(i.Key.Public())
 	p := plan{name: m.Name, tags: m.Tags, renewUntil: m.RenewUntil, life: m.NotAfter - m.NotBefore, rotation: r}
-	if m.RenewUntil == 0 || m.NotAfter >= m.RenewUntil {
+	if m.NotAfter >= m.RenewUntil { // also of guests, whose renew_until is 0
 		p.life = m.NotAfter - now
 	}
 	if is != nil {

@@ -65,7 +65,7 @@ func TestRotate(t *testing.T) {
 	if !r.Book.Answerable(v.ID, r.now) {
 		t.Fatal("a machine that comes back late is not answered")
 	}
-	r.now -= 399 * 86400
+	r.now -= 390 * 86400 // after the invite
 	r.crash()
 	again, err := r.Spend(v.ID, r.request(next), nil)
 	if err != nil || !again.Again || again.Certificate.ID != g.Certificate.ID {
@@ -156,6 +156,28 @@ func (r *rig) member(k *keys.SigningKey, name string) {
 	}, r.key)
 	must(r.t, err)
 	_ = r.Append(trust.EnrollOp(c))
+}
+
+// Spent in the book, not written in the log, and then revoked: the entry is not written any more, neither when the new key asks again nor
+// before another enrolment.
+func TestRotateRevokedBetweenBookAndLog(t *testing.T) {
+	r := newRig(t)
+	old, next := r.joined("gpu1"), keys.NewSigningKey()
+	v, err := r.hand(old, next)
+	must(t, err)
+	r.appendErr = errFull
+	if _, err := r.Spend(v.ID, r.request(next), nil); !errors.Is(err, errFull) {
+		t.Fatal(err)
+	}
+	r.appendErr = nil
+	must(t, r.Append(trust.OpRevokeNode{Node: old.NodeID()}))
+	if _, err := r.Spend(v.ID, r.request(next), nil); !errors.Is(err, ErrRevoked) {
+		t.Fatal("carried out for a revoked node:", err)
+	}
+	r.joined("nas")
+	if _, is := r.State().Member(next.NodeID()); is {
+		t.Fatal("the repair enrols a revoked node's successor")
+	}
 }
 
 // Done too often it is refused as well, whichever issuer has done it before.
