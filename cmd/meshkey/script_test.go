@@ -166,6 +166,12 @@ func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 		case "unknown":
 			missing := control.Errorf(control.NotFound, "meshkey peers", "no peer is named gpu7")
 			fake.Fail = map[string]error{"Resolve": missing, "Open": missing, "Revoke": missing, "Ungrant": control.Errorf(control.NotFound, "meshkey grants", "there is no grant g-99")}
+		case "guests":
+			for i := range 10 {
+				fake.Expiring = append(fake.Expiring, control.Expiry{
+					Node: controltest.Laptop, Why: "guest", TierDays: 1, LeftMS: 3_600_000, Text: fmt.Sprintf("guest-%d's certificate ends in 1h0m0s, as a guest's does", i), Next: "if it shall stay: meshkey invite guest",
+				})
+			}
 		case "warned":
 			fake.Warnings = []control.Warning{{Code: "expires-soon", Text: "nas's certificate expires in 6 d", Next: "meshkey explain nas"}}
 		default:

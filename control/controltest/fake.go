@@ -31,6 +31,8 @@ type Fake struct {
 	NotReady bool
 	// Warnings are those of Status.
 	Warnings []control.Warning
+	// Expiring are the coming ends of Status.
+	Expiring []control.Expiry
 	// Torn makes streams abort after their first bytes.
 	Torn bool
 
@@ -90,7 +92,7 @@ func (f *Fake) Status(context.Context) (*control.Status, error) {
 		Started: Began, UptimeMS: (76 * time.Hour).Milliseconds(), Listen: []string{"192.168.1.20:7477"},
 		Trust: control.TrustInfo{RootVersion: 1, Members: 3, Grants: 3, AgeMS: &age},
 		Peers: f.peers(), Offering: offering(), Reachable: reachable(),
-		Audit: control.AuditInfo{Entries: 18204, State: "ok", Unwitnessed: true, RefusedDay: 1}, Warnings: f.Warnings,
+		Audit: control.AuditInfo{Entries: 18204, State: "ok", Unwitnessed: true, RefusedDay: 1}, Warnings: f.Warnings, Expiring: f.Expiring, ExpiringAll: len(f.Expiring),
 	}
 	return s, nil
 }

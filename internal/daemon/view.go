@@ -15,7 +15,7 @@ import (
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
-// expiryWarning is how long before its end a certificate is warned about.
+// expiryWarning is how long before its end an issuer's key is warned about.
 const expiryWarning = 30 * 24 * time.Hour
 
 // Version implements control.Process.
@@ -74,7 +74,8 @@ func (d *Daemon) Status(ctx context.Context) (*control.Status, error) {
 		}
 		s.Interfaces = append(s.Interfaces, control.Interface{Name: i.Name, Addresses: i.Addresses, State: state})
 	}
-	s.Warnings = d.warnings(peers.Peers)
+	s.Expiring, s.ExpiringAll = expiring(st, now, d.key.NodeID())
+	s.Warnings = d.warnings(peers.Peers, s.Expiring)
 	if s.Audit.State != "ok" {
 		s.State = "degraded"
 	}
@@ -116,7 +117,7 @@ func (d *Daemon) auditInfo() control.AuditInfo {
 }
 
 // warnings are what works but needs attention, each with its next step.
-func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
+func (d *Daemon) warnings(peers []control.Peer, ends []control.Expiry) []control.Warning {
 	var out []control.Warning
 	warn := func(code, text, next string) { out = append(out, control.Warning{Code: code, Text: text, Next: next}) }
 	if a := d.audit.Status(); a.Degraded != nil {
@@ -128,9 +129,7 @@ func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
 	if d.store.ClockBehind(time.Now().Unix()) {
 		warn("clock-behind", "this machine's clock stands before what the mesh has signed", "set the clock")
 	}
-	if left := time.Until(d.node.CertificateNotAfter()); left < expiryWarning {
-		warn("expires-soon", "this node's certificate ends in "+days(left), "meshkey invite "+d.cert.Name+" on an issuer, then meshkey enroll here")
-	}
+	out = append(out, expiryWarnings(ends)...)
 	if w, ok := d.rotationWarning(); ok {
 		out = append(out, w)
 	}
@@ -139,9 +138,6 @@ func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
 		name := p.Name
 		if name == "" {
 			name = p.ID
-		}
-		if left := time.Until(p.NotAfter); left > 0 && left < expiryWarning {
-			warn("peer-expires-soon", name+"'s certificate ends in "+days(left), "meshkey invite "+name)
 		}
 		if slices.Contains(p.Flags, "name_conflict") {
 			warn("name-conflict", name+" is a name of two live members and resolves to neither", "revoke one of them by its id")
