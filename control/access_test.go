@@ -26,6 +26,7 @@ func reads(c *control.Client, t *testing.T) map[string]error {
 	_, errs["audit log"] = c.AuditLog(t.Context(), control.AuditQuery{})
 	_, errs["audit entry"] = c.AuditEntry(t.Context(), 7)
 	_, errs["audit verify"] = c.AuditVerify(t.Context())
+	_, errs["metrics"] = c.Metrics(t.Context())
 	return errs
 }
 

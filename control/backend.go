@@ -35,6 +35,7 @@ type Viewer interface {
 	Services(ctx context.Context) (*Services, error)
 	Grants(ctx context.Context, q GrantsQuery) (*Grants, error)
 	Decide(ctx context.Context, r DecideRequest) (*Decision, error)
+	Metrics(ctx context.Context) (*Metrics, error)
 }
 
 // Offerer changes what this node offers. A service is durable before Expose returns.

@@ -16,6 +16,8 @@ const (
 	pathGrants       = "/v1/grants"
 	pathDecision     = "/v1/decision"
 	pathVersion      = "/v1/version"
+	pathMetrics      = "/v1/metrics"
+	pathMetricsText  = "/metrics"
 	pathReady        = "/v1/ready"
 	pathInvites      = "/v1/invites"
 	pathAuditLog     = "/v1/audit/log"
@@ -62,6 +64,10 @@ func (s *Server) routes() http.Handler {
 	})
 	get(pathGrants, read, answerTimeout, s.grants)
 	get(pathDecision, read, answerTimeout, s.decision)
+	get(pathMetrics, read, answerTimeout, func(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
+		return answer(b.View.Metrics(r.Context()))
+	})
+	get(pathMetricsText, read, answerTimeout, s.metricsText)
 	get(pathVersion, read, answerTimeout, func(http.ResponseWriter, *http.Request, Caller) (Document, error) {
 		return b.Process.Version(), nil
 	})

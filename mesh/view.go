@@ -156,6 +156,16 @@ func (n *Node) Endpoints() []netip.AddrPort {
 	return nil
 }
 
+// Handshakes returns how many handshakes of others have succeeded here, and how many ended for each reason.
+func (n *Node) Handshakes() (done uint64, refused map[string]uint64) {
+	done, drops := n.acceptor.Counts()
+	refused = map[string]uint64{}
+	for r, v := range drops {
+		refused[r.String()] += v
+	}
+	return done, refused
+}
+
 // Carried counts this node's sessions and streams.
 func (n *Node) Carried() (sessions, streams int) {
 	for _, p := range n.Peers() {

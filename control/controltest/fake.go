@@ -132,6 +132,14 @@ func (f *Fake) Decide(_ context.Context, r control.DecideRequest) (*control.Deci
 	return &control.Decision{From: r.From, Target: r.Target, Reason: "no grant matches"}, f.call("Decide", control.Caller{}, r)
 }
 
+// Metrics has one figure, and a label that tries to be more than one.
+func (f *Fake) Metrics(context.Context) (*control.Metrics, error) {
+	return &control.Metrics{Families: []control.Family{{
+		Name: "meshkey_certificate_not_after_timestamp_seconds", Help: "End of a member's certificate.", Type: "gauge",
+		Samples: []control.Sample{{Labels: []control.Label{{Name: "node", Value: "nas\"} 1\nevil"}}, Value: 1.8e9}},
+	}}}, f.call("Metrics", control.Caller{}, "")
+}
+
 func (f *Fake) Expose(_ context.Context, by control.Caller, r *control.ExposeRequest) (*control.ExposeResult, error) {
 	res := &control.ExposeResult{Service: control.Service{Name: r.Name, Target: r.Target, HTTP: r.HTTP, State: "up"}}
 	for _, a := range r.Allow {
