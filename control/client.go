@@ -195,10 +195,6 @@ func (c *Client) Version(ctx context.Context) (*Version, error) {
 	return get[Version](ctx, c, pathVersion, nil)
 }
 
-func (c *Client) Metrics(ctx context.Context) (*Metrics, error) {
-	return get[Metrics](ctx, c, pathMetrics, nil)
-}
-
 func (c *Client) Invites(ctx context.Context) (*Invites, error) {
 	return get[Invites](ctx, c, pathInvites, nil)
 }

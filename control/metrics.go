@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"math"
 	"net/http"
@@ -119,6 +120,10 @@ func metricValue(v float64) string {
 		return strconv.FormatInt(int64(v), 10)
 	}
 	return strconv.FormatFloat(v, 'g', -1, 64)
+}
+
+func (c *Client) Metrics(ctx context.Context) (*Metrics, error) {
+	return get[Metrics](ctx, c, pathMetrics, nil)
 }
 
 // metricsText serves the text format, for a scraper that reads a unix socket.

@@ -23,8 +23,6 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 		return n.answerRenewal(l, o.Raw) // also on a session that may do nothing else
 	} else if ok && o.K == session.KindCertUpdate {
 		return n.certificateUpdate(o.Raw)
-	} else if ok && o.K == session.KindLeave {
-		return n.answerLeave(l, o.Raw) // a member whose certificate has ended may go, too
 	} else if a, ok := b.(session.Answer); ok {
 		n.lifeAnswered(l, a)
 		return nil
@@ -43,6 +41,8 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 			n.peerRecord(l, b.Raw)
 		case session.KindReceipt:
 			return n.receiptIn(l, b.Raw)
+		case session.KindLeave:
+			return n.answerLeave(l, b.Raw)
 		}
 	case session.Services:
 		old := l.services.Load()

@@ -148,8 +148,7 @@ func (n *Node) lifeLink(asked map[core.SessionID]bool) *link {
 	defer n.mu.Unlock()
 	var all []*link
 	for _, l := range n.links {
-		s := session.State(l.state.Load())
-		if !asked[l.id] && l.features.Has(session.FeatureLife) && n.presence[l.peer.Node].issues && (s == session.Full || s == session.RenewOnly) {
+		if !asked[l.id] && l.open() && l.features.Has(session.FeatureLife) && n.presence[l.peer.Node].issues {
 			all = append(all, l)
 		}
 	}

@@ -369,10 +369,10 @@ func TestStates(t *testing.T) {
 			{Draining, Full}:         "2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 27 28 28 29 30 30 128",
 			{Restricted, Full}:       "2 3 4 5 6 7 8 9 19 128",
 			{Restricted, Restricted}: "2 3 4 5 6 7 8 9 19 128",
-			{RenewOnly, Full}:        "2 3 4 5 6 7 8 9 13 19 29 128",
+			{RenewOnly, Full}:        "2 3 4 5 6 7 8 9 13 19 128",
 			{SyncOnly, Full}:         "2 4 5 6 7 8 9 19 128",
 			{Full, Restricted}:       "2 3 4 5 6 7 8 9 12 19 128",
-			{Full, RenewOnly}:        "2 3 4 5 6 7 8 9 12 19 30 30 128",
+			{Full, RenewOnly}:        "2 3 4 5 6 7 8 9 12 19 128",
 			{Full, SyncOnly}:         "2 3 8 9 19 128",
 		}
 		for st, kinds := range want {

@@ -37,7 +37,7 @@ const (
 	SyncOnly State = 1
 	// Restricted: certificate valid, enrolment not in the log yet. Sync both ways, no group secret.
 	Restricted State = 2
-	// RenewOnly: certificate expired. As Restricted, RENEW and LEAVE.
+	// RenewOnly: certificate expired. As Restricted, and RENEW.
 	RenewOnly State = 3
 	// Full: member.
 	Full State = 4
@@ -173,7 +173,7 @@ func (s State) takes(k Kind) bool {
 	case Restricted:
 		return k.sync()
 	case RenewOnly:
-		return k.sync() || k == KindRenew || k == KindLeave
+		return k.sync() || k == KindRenew
 	case Full, Draining:
 		return true
 	}
@@ -185,9 +185,7 @@ func (s State) mayAsk(k Kind) bool {
 	switch s {
 	case SyncOnly:
 		return k == KindVec || k == KindWant || k == KindAck || k == KindHashAt || k == KindGoAway
-	case RenewOnly:
-		return k.sync() || k == KindCertUpdate || k == KindLeft
-	case Restricted:
+	case Restricted, RenewOnly:
 		return k.sync() || k == KindCertUpdate
 	case Full, Draining:
 		return true

@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -16,7 +17,7 @@ import (
 func (h *host) text() string {
 	h.t.Helper()
 	c := http.Client{Transport: &http.Transport{
-		Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", h.socket()) }, DisableKeepAlives: true,
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", h.socket()) }, DisableKeepAlives: true,
 	}}
 	resp, err := c.Get("http://meshkey/metrics")
 	if err != nil {

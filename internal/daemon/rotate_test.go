@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"context"
 	"io"
 	"net"
 	"os"
@@ -157,4 +158,28 @@ func TestRotateIssuersNode(t *testing.T) {
 		t.Fatal("the rotated issuer does not rotate others", next, err)
 	}
 	eventually(t, "gpu1 serves with its new key", 15*time.Second, func() bool { return gpu.id() == next.New.ID })
+}
+
+// A daemon that is stopped in the middle of a rotation goes on with it at its next start, whether the issuer had carried it out or not.
+func TestRotationIsResumed(t *testing.T) {
+	nas, others := found(t, "gpu1")
+	gpu := others[0]
+	old := gpu.id()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := gpu.client.RotateNode(context.Background(), &control.RotateNodeRequest{})
+		failed <- err
+	}()
+	eventually(t, "the issuer has noted the rotation", 15*time.Second, func() bool { return gpu.holds("rotation") || gpu.holds("node-old-1.age") })
+	gpu.stop()
+	<-failed
+	gpu.start()
+	eventually(t, "gpu1 has its new key", 30*time.Second, func() bool { id := gpu.id(); return id != old && len(id) == len(old) })
+	eventually(t, "gpu1 up at nas", 20*time.Second, func() bool { return nas.peerState("gpu1") == "up/full" })
+	if gpu.holds("rotation") {
+		t.Fatal("not finished")
+	}
+	if _, err := gpu.client.RotateNode(t.Context(), &control.RotateNodeRequest{Drop: true}); code(err) != control.NotFound {
+		t.Fatal("a rotation that is over is given up:", err)
+	}
 }
