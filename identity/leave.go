@@ -40,6 +40,9 @@ func ParseLeave(raw []byte, mesh keys.MeshID, nonce keys.Hash) (*Leave, error) {
 	case l.Nonce != nonce:
 		return nil, errors.New("leave: made for another session")
 	}
+	if err := keys.CheckPublicKey(l.Node); err != nil {
+		return nil, fmt.Errorf("leave: node: %w", err)
+	}
 	if err := e.VerifyOnly(keys.LabelLeave, l.Mesh, l.Node.Public()); err != nil {
 		return nil, fmt.Errorf("leave: %w", err)
 	}
