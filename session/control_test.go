@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -74,12 +75,20 @@ func TestControlAwait(t *testing.T) {
 			t.Fatalf("type %d, %x, %v", kind, b, err)
 		}
 	}
-	d.Close(CodeShutdown)
+	// The end is told, and the connection still open.
+	if err := d.Send(RecordClose, wire.MustMarshal(closeBody{Code: CodeShutdown})); err != nil {
+		t.Fatal(err)
+	}
 	a.Await()
 	if kind, _, err := a.Receive(); err != nil || kind != RecordClose {
 		t.Fatal(kind, err)
 	}
+	a.SetReadDeadline(time.Now().Add(5 * time.Second))
+	began := time.Now()
 	a.Await() // what is over is not waited for
+	if time.Since(began) > 4*time.Second {
+		t.Fatal("waits for a record behind CLOSE")
+	}
 	var ce *ClosedError
 	if _, _, err := a.Receive(); !errors.As(err, &ce) || ce.Code != CodeShutdown {
 		t.Fatal(err)
