@@ -111,7 +111,7 @@ func (n *Node) groupSecret(b session.Group) error {
 
 // peerRecord takes another node's signed beacon, told by a peer: an address hint, never presence.
 func (n *Node) peerRecord(l *link, raw []byte) {
-	if !l.records.take(time.Now()) {
+	if !l.records.of(recordsPerSecond, recordsBurst).Allow() {
 		n.count("peer-record.flood")
 		return
 	}

@@ -96,6 +96,8 @@ const (
 	// maxReceiptEntries is of how many entries it is remembered where they came from, maxReceipts how many receipts of one are kept.
 	maxReceiptEntries = 256
 	maxReceipts       = 1 << 14
+	// lastWords is how long what a peer said is read on after a write to it has failed.
+	lastWords = 20 * time.Millisecond
 	// receiptRate and receiptBurst bound what one peer may pass on: the receipts of a mesh of 10,000 for one entry come by a handful
 	// of peers. receiptsPerSecond and receiptsBurst bound this node's own.
 	receiptRate       = 500

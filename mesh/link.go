@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/sovereignmesh/meshkey/handshake"
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/keys"
@@ -25,19 +23,17 @@ import (
 // is the core's business.
 type link struct {
 	// immutable
-	id       core.SessionID
-	peer     linkPeer
-	role     keys.Role
-	suite    keys.Suite
-	remote   netip.AddrPort
-	ctl      *session.Control
-	ring     *session.Keyring
-	started  time.Time
-	jitter   float64       // of its rekey trigger, fixed
-	told     int64         // the clock the peer told in the handshake, unix seconds
-	hash     keys.Hash     // channel binding of the handshake
-	renewals *rate.Limiter // answered to the peer
-	receipts *rate.Limiter // taken from the peer
+	id      core.SessionID
+	peer    linkPeer
+	role    keys.Role
+	suite   keys.Suite
+	remote  netip.AddrPort
+	ctl     *session.Control
+	ring    *session.Keyring
+	started time.Time
+	jitter  float64   // of its rekey trigger, fixed
+	told    int64     // the clock the peer told in the handshake, unix seconds
+	hash    keys.Hash // channel binding of the handshake
 
 	out outbox
 
@@ -54,7 +50,9 @@ type link struct {
 	pinged     atomic.Int64  // when the outstanding ping was sent
 	asked      atomic.Uint64 // generation of the group secret the peer asked for before this node held it
 
-	records recordBucket // owned by the reader
+	renewals budget // answered to the peer
+	receipts budget // taken from the peer
+	records  budget // taken from the peer
 
 	// guarded by Node.mu
 	code session.Code
@@ -91,8 +89,7 @@ func (n *Node) runSession(conn net.Conn, res *handshake.Result, dial core.DialID
 	l := &link{
 		id: core.SessionID(n.sessionSeq.Add(1)), peer: linkPeer{res.Peer.Node, res.Peer.Binding.Boot}, role: res.Role,
 		suite: res.Keys.Suite, remote: remote, ctl: session.NewControl(conn, res.Keys, res.Role), started: time.Now(),
-		jitter: rand.Float64(), told: res.Peer.Time, hash: res.Keys.Hash, receipts: rate.NewLimiter(receiptRate, receiptBurst),
-		renewals: rate.NewLimiter(rate.Every(renewPause), renewBurst),
+		jitter: rand.Float64(), told: res.Peer.Time, hash: res.Keys.Hash,
 	}
 	l.ring = session.NewKeyring(res.Keys, res.Role, func(counter uint64) {
 		n.queueBody(l.id, session.Number{K: session.KindSkip, N: counter})
@@ -132,7 +129,8 @@ func (n *Node) writeLink(l *link) {
 			return
 		}
 		if err := l.ctl.Send(f.kind, f.body); err != nil {
-			l.ctl.Reset() // the reader sees it and ends the link
+			// A CLOSE that crossed this write is still to be read. Then the reader ends the link.
+			l.ctl.SetReadDeadline(time.Now().Add(lastWords))
 			return
 		}
 	}

@@ -234,6 +234,29 @@ func TestOnlyAFullSessionLiftsTheTimeFloor(t *testing.T) {
 	}
 }
 
+// A CLOSE that a failing write crossed is read all the same.
+func TestCloseIsReadBehindAFailedWrite(t *testing.T) {
+	a, l := byHand(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ok(t, err)
+	defer ln.Close()
+	c1, err := net.Dial("tcp", ln.Addr().String())
+	ok(t, err)
+	c2, err := ln.Accept()
+	ok(t, err)
+	k := keys.NewSession(keys.SuiteChaCha, 0, keys.TrafficKeyFromBytes(make([]byte, 32)), keys.TrafficKeyFromBytes(make([]byte, 32)), keys.Hash{1})
+	l.ctl = session.NewControl(c1, k, keys.RoleAcceptor)
+	session.NewControl(c2, k, keys.RoleDialer).Close(session.CodeShutdown)
+	l.out = outbox{}
+	eventually(t, "a write that fails", 10*time.Second, func() bool {
+		l.out.put(outFrame{session.RecordHeartbeat, []byte{1}}, false, func() { a.writeLink(l) })
+		return l.out.writing // the writer has given up
+	})
+	if code, err := a.readLinkContained(l); code != session.CodeShutdown {
+		t.Fatal(code, err)
+	}
+}
+
 // holds is a log whose handler holds whoever writes a message.
 type holds struct {
 	slog.Handler

@@ -16,16 +16,14 @@ import (
 //
 // Both first two are idempotent, may be called by any goroutine at any time, and make every blocked call return.
 
-// Close sends CLOSE{code} if the socket takes it without blocking, and closes the connection. If another goroutine is in the middle
-// of a write nothing can be said any more, and the connection is reset.
+// Close sends CLOSE{code} if the socket takes it without blocking, and closes the connection. A write of another goroutine that is
+// under way has as little time to end: if it does not, nothing can be said any more, and the connection is reset.
 func (c *Control) Close(code Code) {
 	if c.closing.Swap(true) {
 		return
 	}
-	if !c.sendMu.TryLock() {
-		cut(c.conn)
-		return
-	}
+	c.conn.SetWriteDeadline(soon()) // before this a write set its own, or it sees that the session is closing
+	c.sendMu.Lock()
 	err := c.sendLocked(RecordClose, wire.MustMarshal(closeBody{Code: code}), closeWriteTimeout)
 	if c.sendErr == nil {
 		c.sendErr = ErrEnded

@@ -82,6 +82,7 @@ func (c *Control) Conn() net.Conn { return c.conn }
 
 // Send seals and writes one record. Calls are ordered; each waits at most writeTimeout for the peer to take the bytes. The first
 // error is final: a record may be half written, so the session cannot go on, and every later call returns the same error.
+// What the peer said before can still be received: a CLOSE that crossed the write is why it failed.
 func (c *Control) Send(t RecordType, body []byte) error {
 	c.sendMu.Lock()
 	defer c.sendMu.Unlock()
@@ -126,6 +127,9 @@ func (c *Control) sendLocked(t RecordType, body []byte, timeout time.Duration) e
 	n, err := c.out.seal(b.b, b.b[headerSize:headerSize+1+len(body)])
 	if err == nil {
 		err = c.conn.SetWriteDeadline(time.Now().Add(timeout))
+	}
+	if err == nil && c.closing.Load() {
+		err = c.conn.SetWriteDeadline(soon())
 	}
 	if err == nil {
 		_, err = c.conn.Write(b.b[:n])

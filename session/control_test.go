@@ -173,6 +173,43 @@ func TestControlClose(t *testing.T) {
 }
 
 // Close and Reset return at once though a sender is blocked by a peer that reads nothing.
+// A close in the middle of others' writes is told all the same.
+func TestControlCloseAmongWriters(t *testing.T) {
+	for range 50 {
+		d, a := controlPair(t, keys.SuiteAES)
+		var wg sync.WaitGroup
+		began := make(chan struct{}, 3)
+		for range 3 {
+			wg.Go(func() {
+				for d.Send(RecordControl, make([]byte, 1000)) == nil {
+					select {
+					case began <- struct{}{}:
+					default:
+					}
+				}
+			})
+		}
+		wg.Go(func() {
+			<-began
+			d.Close(CodeShutdown)
+		})
+		var ce *ClosedError
+		for {
+			if _, _, err := a.Receive(); err != nil {
+				if !errors.As(err, &ce) || ce.Code != CodeShutdown {
+					t.Error("instead of CLOSE:", err)
+				}
+				break
+			}
+		}
+		a.Reset()
+		wg.Wait()
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 func TestControlCloseDoesNotBlock(t *testing.T) {
 	for name, end := range map[string]func(c *Control){"Close": func(c *Control) { c.Close(CodeRevoked) }, "Reset": (*Control).Reset} {
 		t.Run(name, func(t *testing.T) {
