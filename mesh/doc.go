@@ -36,6 +36,18 @@
 // (services, the group secret, peer records) follows the READY that allows it, and the receiver looks at it only when its core
 // has seen that READY.
 //
+// # New keys
+//
+// The keys of a session and of its streams are replaced in band (rekey.go) every two minutes if data moved, every quarter of an hour if
+// none did, and after 64 GiB under one key: by the session's dialer, or because its acceptor asked, which counts once in 30 s. A peer that
+// does not offer it gets a successor of the session, make before break. Keys that were due for a minute end the session.
+//
+// # Connections kept ready
+//
+// A peer to which streams are opened has 2 to 4 connections parked (warm.go), which are closed after 60 s without use. A peer that dialled the
+// session and cannot be dialled is asked by DIAL: it connects to the address it dialled the session at, never to one a message names,
+// with up to 4 connections for each of 8 DIALs a second. A parked connection gives no right: its OPEN is decided as any other.
+//
 // # Enrolment
 //
 // [Join] is the newcomer's side. It authenticates the mesh by the invite before it sends anything of itself: the issuer proves the

@@ -50,11 +50,15 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 		switch b.K {
 		case session.KindGroupGet:
 			n.sendGroupSecret(l, b.N)
+		case session.KindDial:
+			n.dialBack(l, b.N)
 		case session.KindSkip:
 			return n.tags.Skip(l.ring, b.N, time.Now())
 		}
 	case session.Group:
 		return n.groupSecret(b)
+	case session.Plain:
+		n.rekeyAsked(l)
 	case session.Unknown:
 		n.count("control.unknown-kind")
 	}
@@ -67,7 +71,9 @@ func ofShell(b session.Body) bool {
 	case session.Object:
 		return b.K == session.KindPeer || b.K == session.KindReceipt || b.K == session.KindRenew || b.K == session.KindCertUpdate
 	case session.Number:
-		return b.K == session.KindGroupGet || b.K == session.KindSkip
+		return b.K == session.KindGroupGet || b.K == session.KindSkip || b.K == session.KindDial
+	case session.Plain:
+		return b.K == session.KindRekeyAsk
 	case session.Services, session.Group, session.Unknown:
 		return true
 	}

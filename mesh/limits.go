@@ -96,6 +96,21 @@ const (
 	// maxReceiptEntries is of how many entries it is remembered where they came from, maxReceipts how many receipts of one are kept.
 	maxReceiptEntries = 256
 	maxReceipts       = 1 << 14
+	// rekeyAskPause is the time between two REKEY_ASK on one session, sent or obeyed.
+	rekeyAskPause = 30 * time.Second
+	// rekeyPause and rekeyBurst bound the rekeys of one session that are answered: each costs half a millisecond of a core.
+	rekeyPause = time.Second
+	rekeyBurst = 4
+	// warmMin and warmMax are how many connections are kept ready to a peer in use: the second once streams have found none.
+	warmMin = 2
+	warmMax = 4
+	// dialBackAfter is how long a connect is tried before a peer that dialled the session is asked to connect as well, and dialBackAgain when it is
+	// asked anew.
+	dialBackAfter = 250 * time.Millisecond
+	dialBackAgain = time.Second
+	// maxDialBack is the most connections one DIAL asks for, and dialBackPerSecond how many DIALs of one peer are obeyed.
+	maxDialBack       = 4
+	dialBackPerSecond = 8
 	// lastWords is how long what a peer said is read on after a write to it has failed.
 	lastWords = 20 * time.Millisecond
 	// receiptRate and receiptBurst bound what one peer may pass on: the receipts of a mesh of 10,000 for one entry come by a handful

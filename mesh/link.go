@@ -23,17 +23,18 @@ import (
 // is the core's business.
 type link struct {
 	// immutable
-	id      core.SessionID
-	peer    linkPeer
-	role    keys.Role
-	suite   keys.Suite
-	remote  netip.AddrPort
-	ctl     *session.Control
-	ring    *session.Keyring
-	started time.Time
-	jitter  float64   // of its rekey trigger, fixed
-	told    int64     // the clock the peer told in the handshake, unix seconds
-	hash    keys.Hash // channel binding of the handshake
+	id       core.SessionID
+	peer     linkPeer
+	role     keys.Role
+	suite    keys.Suite
+	remote   netip.AddrPort
+	ctl      *session.Control
+	ring     *session.Keyring
+	started  time.Time
+	jitter   float64   // of its rekey trigger, fixed
+	told     int64     // the clock the peer told in the handshake, unix seconds
+	hash     keys.Hash // channel binding of the handshake
+	features session.Features
 
 	out outbox
 
@@ -53,6 +54,8 @@ type link struct {
 	renewals budget // answered to the peer
 	receipts budget // taken from the peer
 	records  budget // taken from the peer
+	rekey    rekeying
+	warm     warmth
 
 	// guarded by Node.mu
 	code session.Code
@@ -91,6 +94,8 @@ func (n *Node) runSession(conn net.Conn, res *handshake.Result, dial core.DialID
 		suite: res.Keys.Suite, remote: remote, ctl: session.NewControl(conn, res.Keys, res.Role), started: time.Now(),
 		jitter: rand.Float64(), told: res.Peer.Time, hash: res.Keys.Hash,
 	}
+	l.features = session.Common(uint64(features), res.Peer.Features)
+	l.rekey.begin(res)
 	l.ring = session.NewKeyring(res.Keys, res.Role, func(counter uint64) {
 		n.queueBody(l.id, session.Number{K: session.KindSkip, N: counter})
 	})
@@ -184,9 +189,10 @@ func (n *Node) readLink(l *link) (session.Code, error) {
 			return 0, err
 		}
 	case session.RecordRekey:
-		// The in-band rekey is negotiated by a feature this version does not offer: whoever sends it breaks the protocol.
-		l.ctl.Close(session.CodeProtocol)
-		return 0, session.ErrProtocol
+		if err := n.rekeyRecord(n.ctx, l, body); err != nil {
+			l.ctl.Close(session.CodeProtocol)
+			return 0, err
+		}
 	case session.RecordClose:
 		code, err := session.ParseClose(body)
 		if err != nil {

@@ -249,7 +249,8 @@ func TestCloseIsReadBehindAFailedWrite(t *testing.T) {
 	session.NewControl(c2, k, keys.RoleDialer).Close(session.CodeShutdown)
 	l.out = outbox{}
 	eventually(t, "a write that fails", 10*time.Second, func() bool {
-		l.out.put(outFrame{session.RecordHeartbeat, []byte{1}}, false, func() { a.writeLink(l) })
+		l.out.put(outFrame{session.RecordHeartbeat, []byte{1}}, false, func() {})
+		a.writeLink(l)
 		return l.out.writing // the writer has given up
 	})
 	if code, err := a.readLinkContained(l); code != session.CodeShutdown {

@@ -55,6 +55,7 @@ type Control struct {
 
 	// atomic
 	closing                          atomic.Bool
+	parting                          atomic.Uint32 // code CLOSE is to be said with, 0 none
 	sentBytes, sentRecords           atomic.Uint64 // under the current key
 	receivedBytes, receivedRecords   atomic.Uint64 // under the current key
 	allSent, allReceived, notHeartbs atomic.Uint64
@@ -85,7 +86,7 @@ func (c *Control) Conn() net.Conn { return c.conn }
 // What the peer said before can still be received: a CLOSE that crossed the write is why it failed.
 func (c *Control) Send(t RecordType, body []byte) error {
 	c.sendMu.Lock()
-	defer c.sendMu.Unlock()
+	defer c.unlockSend()
 	return c.sendLocked(t, body, writeTimeout)
 }
 
@@ -102,7 +103,7 @@ func (c *Control) SendBody(b Body) error {
 // between.
 func (c *Control) SendAndSwitch(t RecordType, body []byte, next keys.TrafficKey) error {
 	c.sendMu.Lock()
-	defer c.sendMu.Unlock()
+	defer c.unlockSend()
 	if err := c.sendLocked(t, body, writeTimeout); err != nil {
 		return err
 	}
@@ -113,9 +114,18 @@ func (c *Control) SendAndSwitch(t RecordType, body []byte, next keys.TrafficKey)
 	return nil
 }
 
+// unlockSend ends a turn of sending. If the session was closed meanwhile, this side says so now.
+func (c *Control) unlockSend() {
+	c.sendMu.Unlock()
+	c.part()
+}
+
 func (c *Control) sendLocked(t RecordType, body []byte, timeout time.Duration) error {
 	if c.sendErr != nil {
 		return c.sendErr
+	}
+	if c.closing.Load() && t != RecordClose {
+		return ErrEnded
 	}
 	if len(body) > MaxBody {
 		return fmt.Errorf("control body of %d bytes does not fit a record", len(body))
@@ -128,7 +138,7 @@ func (c *Control) sendLocked(t RecordType, body []byte, timeout time.Duration) e
 	if err == nil {
 		err = c.conn.SetWriteDeadline(time.Now().Add(timeout))
 	}
-	if err == nil && c.closing.Load() {
+	if err == nil && c.closing.Load() { // which Close may have begun since
 		err = c.conn.SetWriteDeadline(soon())
 	}
 	if err == nil {
