@@ -566,6 +566,35 @@ func TestSyncQuarantine(t *testing.T) {
 	if calls != 1 {
 		t.Fatalf("tried %d times", calls)
 	}
+	if len(m.quarantine.list) != 1 || m.quarantine.list[0].Why != "boom" || m.quarantine.list[0].Seq != 1 {
+		t.Fatalf("%+v", m.quarantine.list)
+	}
+	// A peer whose view has it is asked for it at most once: not over and over, as fast as it answers.
+	v := w.start.Vector()
+	for i := range v.Issuers {
+		if v.Issuers[i].Issuer == a.key.Public() {
+			v.Issuers[i].Seq, v.Issuers[i].Hash = 1, bad.hash
+		}
+	}
+	late := NewHub(m).NewSync(false)
+	asked := 0
+	queue := []Frame{v.frame()}
+	for i := 0; len(queue) > 0 && i < 100; i++ {
+		r, err := late.Receive(queue[0], time.Duration(i)*time.Second, epoch0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		queue = queue[1:]
+		for _, f := range append(r.Send, late.Tick(time.Duration(i)*time.Second)...) {
+			if f.Kind == KindWant {
+				asked++
+				queue = append(queue, rawFrame(KindEntry, bad.raw))
+			}
+		}
+	}
+	if asked > 2 || !late.Synced() {
+		t.Fatalf("asked for it %d times, synced %v", asked, late.Synced())
+	}
 	if _, err := m.ApplyEntry(bad, epoch0); !errors.Is(err, ErrQuarantined) {
 		t.Fatal(err)
 	}
