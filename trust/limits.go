@@ -87,6 +87,8 @@ const (
 	// twice as fast as anybody asks.
 	serveRate  = 2 * requestRate
 	serveBurst = 2 * maxWants * wantSpan
+	// HurryRate is requestRate of a newcomer: a little less than what it is served, for what is asked beyond that is not answered.
+	HurryRate = serveRate * 4 / 5
 	// rootSpan is how many roots answer one VEC or WANT: roots change once a year.
 	rootSpan = 16
 	// wantTimeout is when an unanswered WANT is given up and may go to another peer.
