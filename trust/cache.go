@@ -72,7 +72,7 @@ var errUnfit = cacheErrorf("it was computed from another log")
 
 // read returns what the cache holds; nil with nil: there is none.
 func (c *cache) read(fsys durable.FS, mesh keys.MeshID) (*cached, error) {
-	f, err := openCacheFile(fsys)
+	f, err := durable.Open(fsys, cacheName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -97,9 +97,13 @@ func (c *cache) read(fsys durable.FS, mesh keys.MeshID) (*cached, error) {
 	return &cached{s, entries, r.head.Frames, r.head.Log}, nil
 }
 
-// OpenCached is Open with the state of the last run.
+// OpenCached is Open with the state of the last run. The caller holds the lock of the directory.
 func OpenCached(fsys durable.FS, mesh keys.MeshID, with Cache) (*Store, error) {
 	c := newCache(with)
+	// A crash while the state was written may have left one as large as the log.
+	if err := durable.Sweep(fsys, "."); err != nil {
+		return nil, fmt.Errorf("trust log: %w", err)
+	}
 	held, err := c.read(fsys, mesh)
 	if held != nil {
 		s, openErr := open(fsys, mesh, c, held, nil)
@@ -158,18 +162,12 @@ func (s *Store) snapshot() (*State, map[keys.PublicKey][]place, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.rep.state
-	if len(s.queue) > 0 || len(s.unsynced) > 0 || s.uncertain != nil || s.apart || len(s.rep.quarantine.list) > 0 || !st.settled() {
+	if len(s.queue) > 0 || len(s.unsynced) > 0 || len(s.rep.quarantine.list) > 0 || !st.settled() {
 		return nil, nil, 0
 	}
 	entries := map[keys.PublicKey][]place{}
 	for _, c := range st.issuers {
-		list := append([]place(nil), s.rep.entries[c.id][:c.seq]...)
-		for _, p := range list {
-			if p.rec != nil {
-				return nil, nil, 0
-			}
-		}
-		entries[c.id] = list
+		entries[c.id] = append([]place(nil), s.rep.entries[c.id][:c.seq]...)
 	}
 	return st, entries, s.log.Len()
 }

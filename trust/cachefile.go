@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/durable"
@@ -272,8 +271,4 @@ func writeCache(fsys durable.FS, mesh keys.MeshID, key *keys.SigningKey, h cache
 		body(c)
 		return c.end(h, mesh, key)
 	})
-}
-
-func openCacheFile(fsys durable.FS) (durable.File, error) {
-	return fsys.OpenFile(cacheName, os.O_RDONLY, 0)
 }

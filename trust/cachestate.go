@@ -12,7 +12,7 @@ func (s *State) settled() bool {
 		return false
 	}
 	for _, c := range s.issuers {
-		if c.evidence != nil || c.vouch != nil || c.strays.len() > 0 || c.upgrade > 0 {
+		if c.evidence != nil || c.vouch != nil || c.upgrade > 0 {
 			return false
 		}
 	}

@@ -78,7 +78,6 @@ type Store struct {
 	floorDisk int64
 	twice     bool // the log has to be applied once more, while it is opened
 	uncertain *ownWrite
-	apart     bool  // something is in the log that the state does not have
 	failed    error // the last error of writing; nil once a write succeeded again
 }
 

@@ -544,65 +544,6 @@ func TestSyncOnePeerIsAskedAtATime(t *testing.T) {
 	}
 }
 
-// TestSyncQuarantine: an entry that makes apply fail is put aside; the node and all other issuers go on.
-func TestSyncQuarantine(t *testing.T) {
-	w := newWorld(t, 1, "a", "b")
-	m, s := liar(t, w)
-	a, b := w.writer("a"), w.writer("b")
-	bad := a.add(a.enroll("one"))
-	calls := 0
-	m.testApply = func(e *Entry) {
-		if e.hash == bad.hash {
-			calls++
-			panic("boom")
-		}
-	}
-	for range 3 {
-		r, err := s.Receive(rawFrame(KindEntry, bad.raw), 0, epoch0)
-		if err != nil || len(r.Changes) != 0 {
-			t.Fatalf("%v", err)
-		}
-	}
-	if calls != 1 {
-		t.Fatalf("tried %d times", calls)
-	}
-	if len(m.quarantine.list) != 1 || m.quarantine.list[0].Why != "boom" || m.quarantine.list[0].Seq != 1 {
-		t.Fatalf("%+v", m.quarantine.list)
-	}
-	// A peer whose view has it is asked for it at most once: not over and over, as fast as it answers.
-	v := w.start.Vector()
-	for i := range v.Issuers {
-		if v.Issuers[i].Issuer == a.key.Public() {
-			v.Issuers[i].Seq, v.Issuers[i].Hash = 1, bad.hash
-		}
-	}
-	late := NewHub(m).NewSync(false)
-	asked := 0
-	queue := []Frame{v.frame()}
-	for i := 0; len(queue) > 0 && i < 100; i++ {
-		r, err := late.Receive(queue[0], time.Duration(i)*time.Second, epoch0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		queue = queue[1:]
-		for _, f := range append(r.Send, late.Tick(time.Duration(i)*time.Second)...) {
-			if f.Kind == KindWant {
-				asked++
-				queue = append(queue, rawFrame(KindEntry, bad.raw))
-			}
-		}
-	}
-	if asked > 2 || !late.Synced() {
-		t.Fatalf("asked for it %d times, synced %v", asked, late.Synced())
-	}
-	if _, err := m.ApplyEntry(bad, epoch0); !errors.Is(err, ErrQuarantined) {
-		t.Fatal(err)
-	}
-	if r, err := s.Receive(rawFrame(KindEntry, b.add(b.enroll("two")).raw), 0, epoch0); err != nil || len(r.Changes) != 1 {
-		t.Fatalf("%v", err)
-	}
-}
-
 func TestSyncHeads(t *testing.T) {
 	w := newWorld(t, 1, "a")
 	x := newNet(t, 6, w, 2)

@@ -126,7 +126,6 @@ func (s *Store) AppendOwn(issuer *keys.SigningKey, now int64, ops ...Op) (Change
 	s.uncertain = nil
 	c, rec, err := s.rep.applyEntry(e)
 	if err != nil {
-		s.apart = true
 		return Change{}, fmt.Errorf("own entry: %w", err)
 	}
 	s.raiseLocked(e.Time, now)
