@@ -86,15 +86,16 @@ func roamer(t *testing.T) (br *netns.Bridge, nas, gpu, laptop *host, link *netns
 }
 
 // met waits until a host has sessions with two others.
-func met(t *testing.T, what string, promised time.Duration, h, a, b *host) time.Duration {
+func met(t *testing.T, what string, promised time.Duration, h, a, b *host) {
 	t.Helper()
-	return eventually(t, what, promised, func() bool { return h.up(a.name) && h.up(b.name) && a.up(h.name) && b.up(h.name) })
+	eventually(t, what, promised, func() bool { return h.up(a.name) && h.up(b.name) && a.up(h.name) && b.up(h.name) })
 }
 
 // TestLateNIC starts a daemon on a machine that has no network yet, and gives it one while it runs, in each family.
 //
 // Promise: full sessions 3 s after the link; duplicate address detection is part of the link coming up.
 func TestLateNIC(t *testing.T) {
+	long(t)
 	t.Parallel()
 	br, nas, gpu, laptop, link := roamer(t)
 	link.Down()
@@ -105,24 +106,20 @@ func TestLateNIC(t *testing.T) {
 		}
 	})
 	late := br.Attach(laptop.Host, "10.9.0.33/24")
-	first := met(t, "an interface that appears, IPv4", 3*time.Second, laptop, nas, gpu)
+	met(t, "an interface that appears, IPv4", 3*time.Second, laptop, nas, gpu)
 	// And one without any IPv4 address: link-local IPv6 alone.
 	late.Down()
 	eventually(t, "gone again", 25*time.Second, func() bool { return !nas.up("laptop") && !laptop.up("nas") && !gpu.up("laptop") })
 	br.Attach(laptop.Host)
 	laptop.WaitDAD()
-	second := met(t, "an interface that appears, IPv6", 3*time.Second, laptop, nas, gpu)
-	for what, took := range map[string]time.Duration{"IPv4": first, "IPv6": second} {
-		if took > 3*time.Second {
-			t.Errorf("%s: %v after the link, promised 3 s", what, took.Round(time.Millisecond))
-		}
-	}
+	met(t, "an interface that appears, IPv6", 3*time.Second, laptop, nas, gpu)
 }
 
 // TestAddressChange renumbers a machine whose sessions stand: the old addresses are gone without a word to the peers.
 //
-// Promise: new sessions within 5 s, and a stream goes on to be possible.
+// Promise: sessions on the new address within 5 s.
 func TestAddressChange(t *testing.T) {
+	long(t)
 	t.Parallel()
 	_, nas, gpu, laptop, link := roamer(t)
 	for _, h := range []*host{nas, gpu, laptop} {
@@ -131,21 +128,19 @@ func TestAddressChange(t *testing.T) {
 	laptop.start()
 	full(t, 2*time.Second, nas, gpu, laptop)
 	var took []time.Duration
-	for i := range 2 {
-		link.DelAddr(map[int]string{0: "10.9.0.3/24", 1: "10.9.0.40/24"}[i])
+	old := "10.9.0.3/24"
+	for i := range rounds {
+		link.DelAddr(old)
 		began := time.Now()
-		link.AddAddr(fmt.Sprintf("10.9.0.4%d/24", i))
-		eventually(t, "sessions on the new address", 5*time.Second, func() bool {
-			want := fmt.Sprintf("10.9.0.4%d", i)
+		want := fmt.Sprintf("10.9.0.4%d", i)
+		old = want + "/24"
+		link.AddAddr(old)
+		await(t, "sessions on the new address", func() bool {
 			return laptop.up("nas") && laptop.up("gpu1") && nas.sees(want) && gpu.sees(want)
 		})
 		took = append(took, time.Since(began))
 	}
-	for _, d := range took {
-		if d > 5*time.Second {
-			t.Errorf("replaced after %v, promised 5 s", d.Round(time.Millisecond))
-		}
-	}
+	promised(t, "address changed to sessions on the new one", 5*time.Second, took)
 }
 
 // sees reports whether the host has a connection of the mesh with this address.
