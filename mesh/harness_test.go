@@ -81,7 +81,8 @@ type host struct {
 	key    *keys.SigningKey
 	cert   *identity.SignedCertificate
 	disk   *durable.Mem
-	hangs  durable.FS // in place of disk for the audit log, if set
+	truth  *durable.Mem // of the trust log; nil before the first open
+	hangs  durable.FS   // in place of disk for the audit log, if set
 	store  *trust.Store
 	log    *audit.Log
 	issuer *enroll.Issuer
@@ -161,14 +162,16 @@ func (w *world) allow(who, on *host, service string) trust.OpGrant {
 func (h *host) open() {
 	t := h.w.t
 	t.Helper()
-	tfs := durable.NewMem()
-	var frames []trust.Frame
-	ok(t, trust.Create(tfs, h.w.genesis, nil, frames))
+	fresh := h.truth == nil
+	if fresh {
+		h.truth = durable.NewMem()
+		ok(t, trust.Create(h.truth, h.w.genesis, nil, nil))
+	}
 	var err error
-	h.store, err = trust.Open(tfs, h.w.id)
+	h.store, err = trust.Open(h.truth, h.w.id)
 	ok(t, err)
 	pos, _, _ := h.w.author.Current().Position(h.w.issuer.Public())
-	for seq := uint64(1); seq <= pos; seq++ {
+	for seq := uint64(1); fresh && seq <= pos; seq++ {
 		h.apply(seq)
 	}
 	var logs durable.FS = h.disk

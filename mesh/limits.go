@@ -88,6 +88,10 @@ const (
 	openWait = 2 * time.Second
 	// enrolTime bounds a whole enrolment at the issuer.
 	enrolTime = 30 * time.Second
+	// learnTick is how often a newcomer asks on for the mesh's log: what may be asked for at a time is answered in less. learnWrite
+	// bounds the wait for an issuer that takes nothing.
+	learnTick  = 50 * time.Millisecond
+	learnWrite = 10 * time.Second
 	// seedFast and seedSlow are how often a seed is asked: quickly while the node knows nobody, rarely after that.
 	seedFast = 5 * time.Second
 	seedSlow = 60 * time.Second

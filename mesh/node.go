@@ -271,6 +271,7 @@ func (n *Node) Run(ctx context.Context) error {
 	spawn("seeds", n.trySeeds)
 	loopDone := make(chan struct{})
 	n.wg.Go(func() { defer close(loopDone); n.loop(inner, ctx.Done()) })
+	n.auditQuarantined()
 	n.post(core.Start{})
 	n.wg.Go(n.tellPeers)
 	close(n.ready)

@@ -143,7 +143,9 @@ func (d *Daemon) open() error {
 	if err != nil {
 		return err
 	}
-	if d.store, err = trust.Open(tfs, m.Mesh); err != nil {
+	v := d.opts.Version
+	kept := trust.Cache{Key: d.key, Program: v.Version + " " + v.Commit + " " + v.Go, Log: d.log}
+	if d.store, err = trust.OpenCached(tfs, m.Mesh, kept); err != nil {
 		return err
 	}
 	d.dir.keep(d.store)
