@@ -19,13 +19,14 @@ var (
 	LabelReceipt = Label{"receipt"}
 	LabelWitness = Label{"witness"}
 	LabelAudit   = Label{"audit"}
+	LabelHealth  = Label{"health"}
 )
 
 // Labels lists every signature domain, for the test that proves them unique and prefix-free.
 func Labels() []Label {
 	return []Label{
 		LabelRoot, LabelEntry, LabelHead, LabelCert, LabelBinding, LabelBeacon, LabelCSR, LabelRotate, LabelReceipt, LabelWitness,
-		LabelAudit,
+		LabelAudit, LabelHealth,
 	}
 }
 

@@ -36,6 +36,7 @@ type Node struct {
 	moves           byte
 	disk            *trust.Memory // as of the last sync
 	floor           int64         // of trusted time, in seconds; on the disk as well
+	known           core.Persist  // what it kept of where others are; on the disk as well
 	audit           []record      // durable before its effect
 	wall            time.Duration // its clock's error
 	wallAt          time.Duration // when it was last set
@@ -120,7 +121,9 @@ func (n *Node) Start() {
 	for i := 0; i < len(seed); i += 8 {
 		binary.BigEndian.PutUint64(seed[i:], w.rng.Uint64())
 	}
-	n.core = core.New(core.Config{Self: n.id, Boot: n.boot, Seed: seed, Ledger: n.ledger})
+	n.core = core.New(core.Config{
+		Self: n.id, Boot: n.boot, Seed: seed, Ledger: n.ledger, Known: n.known.Known, Anchor: n.known.Anchor,
+	})
 	w.note(n, "starts")
 	n.step(core.NetChange{Prefixes: n.prefixes()})
 	n.step(core.Start{})
@@ -133,7 +136,7 @@ func (n *Node) Start() {
 // free of nodes they have revoked.
 func (n *Node) seeds() (list []*Node) {
 	w := n.w
-	if len(w.segments) < 2 {
+	if len(w.segments) < 2 || w.seedless {
 		return nil
 	}
 	for _, s := range []int{n.segment + 1, n.segment + 1 + w.rng.IntN(len(w.segments)-1)} {

@@ -47,7 +47,7 @@ func afterReady(e core.Effect) bool {
 	case core.TellSelf:
 		return true
 	case core.Send:
-		return e.Body.Kind() == session.KindPeer || e.Body.Kind() == session.KindFind
+		return e.Body.Kind() == session.KindPeer || e.Body.Kind() == session.KindHealth || e.Body.Kind() == session.KindFind
 	}
 	return false
 }
@@ -90,6 +90,8 @@ func (n *Node) effect(e core.Effect) {
 		if e.Presence == core.Pruned {
 			n.pruned(e)
 		}
+	case core.Persist:
+		n.later(syncTime, func() { n.known = e })
 	case core.Alarm:
 		n.w.note(n, "alarm %s: %s", e.Code, e.Text)
 	}

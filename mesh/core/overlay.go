@@ -187,6 +187,7 @@ func (c *Core) lostLink(p *peer, code session.Code) {
 // scheduleTick looks after the overlay for as long as the node runs.
 func (c *Core) scheduleTick() {
 	c.tickT = c.after(c.scaled(tickEvery, 0.8, 1.2), func() {
+		c.keepAnchor()
 		if c.crowded() {
 			c.tick()
 		} else {
@@ -198,6 +199,9 @@ func (c *Core) scheduleTick() {
 
 func (c *Core) tick() {
 	all, _, out := c.links()
+	if len(c.live) == 0 {
+		c.recall()
+	}
 	switch {
 	case all < degreeMin:
 		c.fill(2)
@@ -243,7 +247,7 @@ func (c *Core) shed(out int) bool {
 			continue
 		}
 		idle++
-		if c.now.Mono-s.up < shedAge || s.role == keys.RoleDialer && out <= minOutbound || s.degree <= degreeMin {
+		if c.now.Mono-s.up < shedAge || s.role == keys.RoleDialer && out <= minOutbound || s.degree <= degreeMin || p.id == c.anchor {
 			continue
 		}
 		if worst == nil || s.degree > worst.degree {
