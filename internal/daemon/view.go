@@ -75,7 +75,7 @@ func (d *Daemon) Status(ctx context.Context) (*control.Status, error) {
 		s.Interfaces = append(s.Interfaces, control.Interface{Name: i.Name, Addresses: i.Addresses, State: state})
 	}
 	s.Warnings = d.warnings(peers.Peers)
-	if s.Audit.State != "ok" {
+	if s.Audit.State != "ok" || s.Trust.Stale && s.Trust.StaleAction == "restrict" {
 		s.State = "degraded"
 	}
 	return s, nil
@@ -100,6 +100,7 @@ func (d *Daemon) trustInfo(st *trust.State, now int64) control.TrustInfo {
 			t.Upgrade = true
 		}
 	}
+	freshness(&t, st.View(now))
 	return t
 }
 
@@ -131,7 +132,9 @@ func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
 	if left := time.Until(d.node.CertificateNotAfter()); left < expiryWarning {
 		warn("expires-soon", "this node's certificate ends in "+days(left), "meshkey invite "+d.cert.Name+" on an issuer, then meshkey enroll here")
 	}
-	out = append(out, d.rootWarnings(d.store.Current(), d.trustNow())...)
+	st, now := d.store.Current(), d.trustNow()
+	out = append(out, d.rootWarnings(st, now)...)
+	out = append(out, staleWarnings(st.View(now))...)
 	for _, p := range peers {
 		name := p.Name
 		if name == "" {
@@ -160,6 +163,9 @@ func days(d time.Duration) string {
 // Peers implements control.Viewer.
 func (d *Daemon) Peers(context.Context) (*control.Peers, error) {
 	out := &control.Peers{Peers: []control.Peer{}}
+	st, now := d.store.Current(), d.trustNow()
+	info := d.trustInfo(st, now)
+	out.Trust = &info
 	for _, p := range d.node.Peers() {
 		c := control.Peer{
 			NodeRef: control.NodeRef{Name: p.Name, ID: p.Node.Compact()}, State: p.State, Tags: p.Tags, Since: p.Since, LastSeen: p.Seen,
@@ -179,6 +185,7 @@ func (d *Daemon) Peers(context.Context) (*control.Peers, error) {
 		if p.Health != nil {
 			c.Version = p.Health.Version
 		}
+		c.View = peerView(&p, now)
 		if p.Conflict {
 			c.Flags = append(c.Flags, "name_conflict")
 		}
