@@ -118,6 +118,18 @@ type Peer struct {
 	Flags     []string  `json:"flags,omitempty"` // clock_skew, clone, name_conflict, …
 	Reason    string    `json:"reason,omitempty"`
 	View      *PeerView `json:"view,omitempty"`
+	Health    *Health   `json:"health,omitempty"`
+}
+
+// Health is what a peer has said of itself, and when. It is the peer's own word, and no sign of life.
+type Health struct {
+	At       time.Time `json:"at"`
+	Told     bool      `json:"told,omitempty"` // signed by the peer and passed on by others: there is no session with it
+	Version  string    `json:"version,omitempty"`
+	UptimeMS int64     `json:"uptime_ms,omitempty"`
+	Load     float64   `json:"load"` // one-minute average
+	DiskFree uint64    `json:"disk_free,omitempty"`
+	Audit    string    `json:"audit,omitempty"` // ok | degraded
 }
 
 // PeerView is what a peer has told of its trust view.

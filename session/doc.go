@@ -51,7 +51,7 @@
 //
 // and of those that a version which does not know them ignores:
 //
-//	128 HEALTH     [128, health envelope bstr]        as package beacon specifies it
+//	128 HEALTH     [128, health envelope bstr]        specified by beacon; only on a session that is full
 //
 //	service = [name, proto, state 1 up | 2 down | 3 draining, since, reason]
 //

@@ -40,7 +40,9 @@ func (s *State) ApplyHead(raw []byte, now int64) (*State, error) {
 		return nil, fmt.Errorf("head: %w", ErrBranch)
 	}
 	n := s.edit()
+	whole := s.wholeHead(c)
 	c = n.editChain(c)
+	c.whole = whole
 	c.head, c.headRaw = h, bytes.Clone(raw)
 	return n, nil
 }
@@ -57,14 +59,26 @@ func (s *State) Staleness(now int64) int64 {
 	return max(0, now-newest)
 }
 
-// newestHead is the time of the newest head; one from the future says nothing about now.
+// newestHead is the time of the newest head whose chain is held; one from the future says nothing about now.
 func (s *State) newestHead(now int64) (newest int64, ok bool) {
 	for _, c := range s.issuers {
-		if c.head != nil && c.head.Time <= now+clockSlack && (!ok || c.head.Time > newest) {
-			newest, ok = c.head.Time, true
+		if t := s.wholeHead(c); t > 0 && t <= now+clockSlack && (!ok || t > newest) {
+			newest, ok = t, true
 		}
 	}
 	return newest, ok
+}
+
+// wholeHead is the time of the newest head of a chain of which every entry up to it is held here. A head of a longer chain says that
+// something is missing: whoever passes heads on and keeps the entries back must not make a view look fresh. 0: there was none.
+func (s *State) wholeHead(c *chain) int64 {
+	if c.head == nil {
+		return 0
+	}
+	if hash, held := s.HashAt(c.id, c.head.Seq); held && hash == c.head.Hash {
+		return c.head.Time
+	}
+	return c.whole
 }
 
 // View is how fresh this node's view of the mesh is known to be.

@@ -92,6 +92,43 @@ func TestHeadFromTheFuture(t *testing.T) {
 	}
 }
 
+// A head of a chain that is longer than the one held makes no view fresh: whoever passes heads on and keeps the entries back, those that
+// revoke it, hides nothing by that.
+func TestHeadOfALongerChainIsNotFresh(t *testing.T) {
+	w := newWorld(t, 1, "a")
+	a := w.writer("a")
+	s := must(t, w.start, a.add(a.enroll("one")))
+	head := func(s *State, at int64) *State {
+		t.Helper()
+		raw := signHead(&Head{Mesh: w.mesh, Issuer: a.key.Public(), Seq: a.seq, Hash: a.prev, RootVersion: 1, Time: at}, a.key)
+		n, err := s.ApplyHead(raw, epoch0+10000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	now := int64(epoch0 + 2000)
+	s = head(s, epoch0+1000)
+	hidden := a.add(revokeNode("one"))
+	s = head(head(s, epoch0+1300), epoch0+1600)
+	if v := s.View(now); !v.Known || v.Age != 1000 || s.Staleness(now) != 1000 {
+		t.Fatalf("with a hidden entry the view is %d s old: %+v", s.Staleness(now), v)
+	}
+	s = must(t, s, hidden)
+	if v := s.View(now); v.Age != 400 || s.Staleness(now) != 400 {
+		t.Fatalf("with the entry: %+v", v)
+	}
+	first := newWorld(t, 1, "a")
+	raw := signHead(&Head{Mesh: first.mesh, Issuer: a.key.Public(), Seq: 1, Hash: a.prev, RootVersion: 1, Time: now}, a.key)
+	n, err := first.start.ApplyHead(raw, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := n.View(now); v.Known {
+		t.Fatalf("the first head is of a chain that is not held: %+v", v)
+	}
+}
+
 // A root from the future is no head either.
 func TestStalenessOfARootFromTheFuture(t *testing.T) {
 	w := newWorld(t, 1, "a")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,8 @@ func newPeers(c *cli) *cobra.Command {
 		Example: `  meshkey peers
   meshkey peers --full           with tags, ids and expiry`,
 		Long: `VIEW is the peer's view of the mesh as it told it: the same as this node's or another one, and how long ago the newest head was
-signed that it holds. The last line is the same of this node.`,
+signed that it holds. HEALTH is what the peer last said of itself, and how long ago; of one without a session here others have passed
+it on, signed by it. It is no sign of life. The last line is the age of this node's own view.`,
 		Args: none(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runPeers(cmd.Context(), c, o) },
 	}
@@ -45,9 +47,9 @@ func runPeers(ctx context.Context, c *cli, o peersOptions) error {
 		}
 		now := time.Now()
 		rows := peerRows(p.Peers, now)
-		rows[0] = append(rows[0], "VIEW")
+		rows[0] = append(rows[0], "VIEW", "HEALTH")
 		for i, x := range p.Peers {
-			rows[i+1] = append(rows[i+1], peerView(x.View, now))
+			rows[i+1] = append(rows[i+1], peerView(x.View, now), peerHealth(x.Health, now))
 		}
 		if o.Full {
 			rows[0] = append(rows[0], "TAGS", "UNTIL", "ID")
@@ -79,4 +81,19 @@ func peerView(v *control.PeerView, now time.Time) string {
 		s += " (" + span(told) + " ago)"
 	}
 	return s
+}
+
+// peerHealth is what a peer last said of itself: "load 0.42, 12G free, 3 s ago".
+func peerHealth(h *control.Health, now time.Time) string {
+	if h == nil {
+		return "-"
+	}
+	s := fmt.Sprintf("load %.2f", h.Load)
+	if h.DiskFree > 0 {
+		s += ", " + size(h.DiskFree) + " free"
+	}
+	if h.Audit == "degraded" {
+		s += ", audit degraded"
+	}
+	return s + ", " + span(max(now.Sub(h.At), 0)) + " ago"
 }

@@ -85,7 +85,11 @@ func (c *cli) showStatus(s *control.Status, now time.Time) {
 // trustAge says how old this node's view of the mesh is known to be, or why that is not known.
 func trustAge(t *control.TrustInfo, now time.Time) string {
 	if t.AgeMS != nil {
-		return "trust view " + millis(*t.AgeMS) + " old"
+		s := "trust view " + millis(*t.AgeMS) + " old"
+		if len(t.HeadSigners) == 0 {
+			s += " (no head signer any more)"
+		}
+		return s
 	}
 	why := "no head seen yet"
 	if len(t.HeadSigners) == 0 {

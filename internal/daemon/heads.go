@@ -8,6 +8,7 @@ import (
 
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/mesh"
+	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -20,6 +21,8 @@ const (
 	LeastStale = 2 * headEvery
 	// headStart is waited after the start: what others have to tell of this issuer's chain comes first.
 	headStart = 3 * time.Second
+	// maxUptime is the longest uptime a peer is believed to have, in seconds: a century.
+	maxUptime = 100 * 365 * 24 * 3600
 )
 
 // keepHeads signs a head of this host's issuer whenever one is due, for as long as the daemon runs. A head is freshness and no fact: one
@@ -104,6 +107,21 @@ func staleWarnings(v trust.View) []control.Warning {
 		w.Text += "; no streams until a newer head comes"
 	}
 	return []control.Warning{w}
+}
+
+// healthDoc is what a peer has said of itself.
+func healthDoc(p *mesh.PeerInfo) *control.Health {
+	h := &control.Health{
+		At: p.HealthAt.UTC(), Told: p.HealthTold, Version: p.Health.Version, UptimeMS: int64(min(p.Health.Uptime, maxUptime)) * 1000,
+		Load: float64(p.Health.Load) / 100, DiskFree: p.Health.DiskFree,
+	}
+	switch p.Health.Audit {
+	case session.AuditHealthy:
+		h.Audit = "ok"
+	case session.AuditDegraded:
+		h.Audit = "degraded"
+	}
+	return h
 }
 
 // about is a span of seconds in its largest unit of which there are two or more, or that fits.

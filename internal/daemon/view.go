@@ -183,7 +183,7 @@ func (d *Daemon) Peers(context.Context) (*control.Peers, error) {
 			c.Reason = ""
 		}
 		if p.Health != nil {
-			c.Version = p.Health.Version
+			c.Version, c.Health = p.Health.Version, healthDoc(&p)
 		}
 		c.View = peerView(&p, now)
 		if p.Conflict {

@@ -63,9 +63,10 @@ type Node struct {
 	dials   map[core.DialID]bool
 	ends    map[core.SessionID]*end
 	streams []*stream
-	data    map[int]bool // peers it wanted a stream to, or had one with
-	backlog []func()     // what came while it did not run
-	sweeps  int          // of the streams
+	told    map[int]time.Duration // when others last said of themselves how they are, as far as this node was told
+	data    map[int]bool          // peers it wanted a stream to, or had one with
+	backlog []func()              // what came while it did not run
+	sweeps  int                   // of the streams
 	syncing bool
 	asked   bool // this step answers a WANT
 }
@@ -116,7 +117,7 @@ func (n *Node) Start() {
 	n.counter, n.connSeq, n.lastID, n.every, n.crowd = 0, 0, 0, core.Interval, 0
 	binary.BigEndian.PutUint64(n.boot[:], w.rng.Uint64())
 	n.dials, n.ends = map[core.DialID]bool{}, map[core.SessionID]*end{}
-	n.streams, n.data = nil, nil
+	n.streams, n.data, n.told = nil, nil, nil
 	var seed [32]byte
 	for i := 0; i < len(seed); i += 8 {
 		binary.BigEndian.PutUint64(seed[i:], w.rng.Uint64())

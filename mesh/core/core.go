@@ -156,7 +156,7 @@ func (c *Core) handle(ev Event) {
 		c.beaconIn(ev)
 	case HealthIn:
 		if p := c.peers[ev.Node]; p != nil && p.enrolled {
-			p.health = ev.Envelope
+			p.health, p.healthIn = ev.Envelope, c.now.Mono
 		}
 	case DialFailed:
 		c.dialFailed(ev)

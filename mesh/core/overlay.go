@@ -1,6 +1,8 @@
 package core
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/keys"
@@ -309,6 +311,22 @@ func (c *Core) shuffle() {
 	if to != nil {
 		c.emit(TellSelf{ID: to.id})
 		c.tellSome(to, shuffleRecords)
+		c.tellNews(to)
+	}
+}
+
+// tellNews passes on the health summaries that came last: one that is told on while it is new gets about, one at random is old when it
+// arrives.
+func (c *Core) tellNews(to *sess) {
+	var news []*peer
+	for _, p := range c.order {
+		if p.health != nil && p != to.peer && p.enrolled && !p.revoked {
+			news = append(news, p)
+		}
+	}
+	slices.SortStableFunc(news, func(a, b *peer) int { return cmp.Compare(b.healthIn, a.healthIn) })
+	for _, p := range news[:min(len(news), shuffleHealth)] {
+		c.send(to, session.Object{K: session.KindHealth, Raw: p.health})
 	}
 }
 
