@@ -129,7 +129,8 @@ type Health struct {
 	UptimeMS int64     `json:"uptime_ms,omitempty"`
 	Load     float64   `json:"load"` // one-minute average
 	DiskFree uint64    `json:"disk_free,omitempty"`
-	Audit    string    `json:"audit,omitempty"` // ok | degraded
+	Audit    string    `json:"audit,omitempty"`    // ok | degraded
+	ClockMS  int64     `json:"clock_ms,omitempty"` // its clock less this machine's, as its heartbeats arrive
 }
 
 // PeerView is what a peer has told of its trust view.

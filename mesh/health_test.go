@@ -121,6 +121,24 @@ func TestHealthFlood(t *testing.T) {
 	}
 }
 
+// What is remembered of others is bounded, whatever the log names.
+func TestToldHealthIsBounded(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.member("a"), w.member("b"), w.member("c")
+	a.run()
+	a.mu.Lock()
+	for i := range maxEndpointPeers {
+		a.told[keys.NodeID{1, byte(i), byte(i >> 8)}] = told{}
+	}
+	a.mu.Unlock()
+	a.healthTold(&link{peer: linkPeer{Node: b.key.NodeID()}}, w.summary(c.key, time.Now(), 1))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.told) != maxEndpointPeers {
+		t.Fatalf("%d are remembered", len(a.told))
+	}
+}
+
 // A peer that becomes full is told this node's own summary, signed.
 func TestOwnHealthIsTold(t *testing.T) {
 	w := newWorld(t)

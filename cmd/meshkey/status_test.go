@@ -17,7 +17,7 @@ func TestTrustAge(t *testing.T) {
 		"trust view: no head signer, age unknown; last entry 3 h ago":   {LastEntry: now.Add(-3 * time.Hour)},
 		"trust view: no head seen yet, age unknown; last entry 3 h ago": {HeadSigners: []string{"nas"}, LastEntry: now.Add(-3 * time.Hour)},
 		"trust view: no head signer, age unknown; no entry yet":         {},
-		"trust view: no head signer, age unknown; last entry 0 ms ago":   {LastEntry: now.Add(time.Minute)},
+		"trust view: no head signer, age unknown; last entry 0 ms ago":  {LastEntry: now.Add(time.Minute)},
 	} {
 		if got := trustAge(&info, now); got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -98,8 +98,10 @@ func (f *Fake) Status(context.Context) (*control.Status, error) {
 func (f *Fake) peers() []control.Peer {
 	age := int64(12000)
 	return []control.Peer{
-		{NodeRef: NAS, State: "up", Path: "direct lan", Address: "192.168.1.10:7477", RTTMicros: 400, BytesIn: 1288490188, BytesOut: 92274688, Session: "full", Since: Began,
-			View: &control.PeerView{Same: true, At: Began, AgeMS: &age}, Health: &control.Health{At: Began, Version: "0.1.0", Load: 0.42, DiskFree: 12e9, Audit: "ok"}},
+		{
+			NodeRef: NAS, State: "up", Path: "direct lan", Address: "192.168.1.10:7477", RTTMicros: 400, BytesIn: 1288490188, BytesOut: 92274688, Session: "full", Since: Began,
+			View: &control.PeerView{Same: true, At: Began, AgeMS: &age}, Health: &control.Health{At: Began, Version: "0.1.0", Load: 0.42, DiskFree: 12e9, Audit: "ok"},
+		},
 		{NodeRef: Laptop, State: "offline", Address: "192.168.1.77:7477", LastSeen: Began, Since: Began, Health: &control.Health{At: Began, Told: true, Load: 1.5, DiskFree: 9e8, Audit: "degraded"}},
 	}
 }

@@ -121,6 +121,9 @@ func healthDoc(p *mesh.PeerInfo) *control.Health {
 	case session.AuditDegraded:
 		h.Audit = "degraded"
 	}
+	if p.Health.Time > 0 && p.Health.Time < 1<<48 && !p.HealthTold {
+		h.ClockMS = int64(p.Health.Time) - p.HealthAt.UnixMilli()
+	}
 	return h
 }
 

@@ -1,12 +1,15 @@
 package daemon_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -54,15 +57,6 @@ func TestStaleViewEndToEnd(t *testing.T) {
 			return p.View == nil || !p.View.Same || p.View.AgeMS == nil
 		})
 	})
-	log, err := pi4.client.AuditLog(t.Context(), control.AuditQuery{Code: "entry.apply", Limit: 100})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range log.Records {
-		if strings.Contains(e.Target, "head") {
-			t.Fatal("heads fill the audit log")
-		}
-	}
 	if _, err := nas.accept(root.sign(nas, func(r *trust.Root) error { r.Params.MaxStale, r.Params.StaleAction = 4, 1; return nil })); err != nil {
 		t.Fatal(err)
 	}
@@ -89,4 +83,77 @@ func TestStaleViewEndToEnd(t *testing.T) {
 	if _, ok := pi4.warned("trust-stale"); ok || pi4.status().State != "up" {
 		t.Fatal("still stale")
 	}
+	log, err := pi4.client.AuditLog(t.Context(), control.AuditQuery{Code: "entry.apply", Limit: 100})
+	if err != nil || len(log.Records) == 0 {
+		t.Fatal(err)
+	}
+	for _, e := range log.Records {
+		if strings.Contains(e.Target, "head") {
+			t.Fatal("heads fill the audit log")
+		}
+	}
+}
+
+// The time floor that a wild clock left is found with its fix, and set back on the owner's word, recorded; then the peers are members
+// again.
+func TestDoctorAndTheTimeFloor(t *testing.T) {
+	t.Parallel()
+	nas, _ := foundWithRoot(t, 27171)
+	pi4 := nas.enrolled("pi4", nas)
+	pi4.start()
+	eventually(t, "both meet", 60*time.Second, func() bool { return nas.peerState("pi4") == "up/full" })
+	if res, err := nas.client.ResetTimeFloor(t.Context(), &control.ResetTimeFloorRequest{}); err != nil || res.Changed {
+		t.Fatalf("a floor that is right was changed: %v %+v", err, res)
+	}
+	nas.stop()
+	future := time.Now().Add(200 * 24 * time.Hour)
+	floor := wire.MustMarshal([]uint64{1, uint64(future.Unix())})
+	if err := os.WriteFile(filepath.Join(nas.dir, "trust", "floor"), floor, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nas.start()
+	doctor := func() map[string]control.Check {
+		t.Helper()
+		d, err := nas.client.Doctor(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]control.Check{}
+		for _, c := range d.Checks {
+			if c.Text == "" || !c.OK && c.Fix == "" {
+				t.Errorf("%+v", c)
+			}
+			out[c.Name] = c
+		}
+		for _, w := range nas.status().Warnings {
+			found := false
+			for _, c := range d.Checks {
+				found = found || c.Code == w.Code
+			}
+			if !found {
+				t.Errorf("status warns of %s, doctor does not", w.Code)
+			}
+		}
+		return out
+	}
+	if c := doctor(); c["time floor"].OK || c["certificate"].OK || !c["clock"].OK || !c["audit log"].OK || !strings.Contains(c["time floor"].Fix, "--reset-time-floor") {
+		t.Fatalf("%+v", c)
+	}
+	if res, err := nas.client.ResetTimeFloor(t.Context(), &control.ResetTimeFloorRequest{DryRun: true}); err != nil || !res.Changed || res.Before.Unix() != future.Unix() {
+		t.Fatalf("a dry run: %v %+v", err, res)
+	}
+	if doctor()["time floor"].OK {
+		t.Fatal("a dry run changed it")
+	}
+	if _, err := nas.client.ResetTimeFloor(t.Context(), &control.ResetTimeFloorRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if c := doctor(); !c["time floor"].OK || !c["certificate"].OK {
+		t.Fatalf("afterwards: %+v", c)
+	}
+	log, err := nas.client.AuditLog(t.Context(), control.AuditQuery{Code: "clock.reset", Limit: 10})
+	if err != nil || len(log.Records) != 1 || log.Records[0].Before != future.UTC().Format(time.RFC3339) || !strings.HasPrefix(log.Records[0].Actor, "uid:") {
+		t.Fatalf("recorded: %v %+v", err, log)
+	}
+	eventually(t, "pi4 is a member again", 90*time.Second, func() bool { return nas.peerState("pi4") == "up/full" })
 }

@@ -126,11 +126,12 @@ func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
 	if err := d.store.Err(); err != nil {
 		warn("trust-unwritten", "the trust log cannot be written: "+err.Error(), "make room or repair the disk; it recovers by itself")
 	}
-	if d.store.ClockBehind(time.Now().Unix()) {
-		warn("clock-behind", "this machine's clock stands before what the mesh has signed", "set the clock")
-	}
-	if left := time.Until(d.node.CertificateNotAfter()); left < expiryWarning {
-		warn("expires-soon", "this node's certificate ends in "+days(left), "meshkey invite "+d.cert.Name+" on an issuer, then meshkey enroll here")
+	out = append(out, d.floorWarning(time.Now())...)
+	end, fix := d.node.CertificateNotAfter(), "meshkey invite "+d.cert.Name+" on an issuer, then meshkey enroll here"
+	if left := end.Sub(time.Unix(d.trustNow(), 0)); left <= 0 {
+		warn("expires-soon", "this node's certificate has ended ("+timeText(end)+")", fix)
+	} else if left < expiryWarning {
+		warn("expires-soon", "this node's certificate ends in "+days(left), fix)
 	}
 	st, now := d.store.Current(), d.trustNow()
 	out = append(out, d.rootWarnings(st, now)...)
@@ -146,11 +147,8 @@ func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
 		if slices.Contains(p.Flags, "name_conflict") {
 			warn("name-conflict", name+" is a name of two live members and resolves to neither", "revoke one of them by its id")
 		}
-		if slices.Contains(p.Flags, "clock_skew") {
-			warn("clock-skew", name+"'s clock is more than two minutes off", "set its clock")
-		}
 	}
-	return out
+	return append(out, clockWarnings(peers)...)
 }
 
 func days(d time.Duration) string {

@@ -37,7 +37,11 @@ func TestStaleViewRestricts(t *testing.T) {
 		}
 		w.RunFor(7 * time.Minute)
 		one.Open(two)
+		ended := w.closes[session.CodeLimit]
 		w.RunFor(14 * time.Minute)
+		if c.restrict && w.closes[session.CodeLimit] != ended {
+			t.Fatalf("%d nodes: %d connections that a newer view may come by were given up", c.nodes, w.closes[session.CodeLimit]-ended)
+		}
 		for _, n := range w.nodes[1:] {
 			if c.restrict && (n.Degree() != 0 || len(n.streams) != 0) {
 				t.Fatalf("%d nodes: node %d has %d full sessions and %d streams in a stale view", c.nodes, n.i, n.Degree(), len(n.streams))

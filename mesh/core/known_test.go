@@ -136,6 +136,40 @@ func TestAnchorStaysAndIsReplaced(t *testing.T) {
 	}
 }
 
+// Of too many sessions the one with the anchor is not the one that is shed, however many its peer has.
+func TestAnchorIsNotShed(t *testing.T) {
+	s := mesh(t, 40, 8)
+	s.runFor(2 * time.Minute)
+	me := s.nodes[7]
+	anchor := me.core.peers[me.core.anchor].working()
+	if anchor == nil {
+		t.Fatal("no session with the anchor")
+	}
+	s.onStep = func(n *simNode) {
+		if n == me {
+			for _, x := range me.core.live {
+				x.degree = degreeMax
+			}
+			anchor.degree = 1000
+		}
+	}
+	for _, n := range s.nodes {
+		if n != me && n.core.peers[me.id] != nil && n.core.peers[me.id].working() == nil {
+			n.core.choose(n.core.peers[me.id])
+			n.step(NetChange{})
+		}
+	}
+	s.runFor(5 * second)
+	many := me.core.degree()
+	s.runFor(3 * time.Minute)
+	if got := me.core.degree(); many <= degreeMax+3 || got > degreeMax {
+		t.Fatalf("%d sessions, then %d: nothing was shed", many, got)
+	}
+	if me.core.byID[anchor.id] != anchor {
+		t.Fatal("the session with the anchor was shed")
+	}
+}
+
 // Writes are rare: one for what a start brings, then none while nothing is news, and one at the stop only if something is.
 func TestPersistIsRare(t *testing.T) {
 	s := mesh(t, 6, 5)
@@ -189,8 +223,12 @@ func TestKnownIsBounded(t *testing.T) {
 		many = append(many, k)
 	}
 	odd := Known{Peer: s.nodes[maxKept].id, Places: []Place{{At: netip.MustParseAddrPort("[fe80::1%eth0]:7477"), Good: 1}, {}}}
-	me.kept = Persist{Known: append([]Known{odd}, many...), Anchor: s.nodes[1].id}
+	stranger := Known{Peer: keyOf("stranger").NodeID(), Places: many[5].Places}
+	me.kept = Persist{Known: append([]Known{odd, stranger}, many...), Anchor: s.nodes[1].id}
 	me.start()
+	if me.core.peers[stranger.Peer] != nil {
+		t.Fatal("somebody who is no member is dialled")
+	}
 	if got := len(me.core.kept); got > maxKept {
 		t.Fatalf("%d are kept", got)
 	}
