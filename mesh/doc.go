@@ -58,13 +58,21 @@
 // # Limits
 //
 // See limits.go. A peer may open 5,000 streams a second. After 50 denied in a second its opens, granted or not, are refused with
-// code 9 and without a decision until the budget refills; they are counted in the audit log with the denials. Of the peer records of
-// a session 128 are looked at, and then 40 a second.
+// code 9 and without a decision until the budget refills; they are counted in the audit log with the denials. Of the peer records and
+// health summaries of a session 256 are looked at, and then 80 a second.
+//
+// # Files
+//
+// pins holds the node each name meant at its first use. known holds, for at most 256 members, where they were last reached and what
+// they announced, and the anchor: [1, mesh_id, anchor bstr32 (zero: none), [[node_id, [[ip bstr4|bstr16, port, good]]]]], good being
+// unix seconds of the last handshake with the expected key there, or 0. It is written at most every five minutes, and at the stop; one
+// that is damaged, of another mesh or another format is told in the log and passed over.
 //
 // # Properties and non-properties
 //
 // Identity is only the key proven in the handshake; name and tags come from the log. Beacons and peer records are address hints: a
 // wrong one costs a failed dial. One that is told, or was made at an unknown time, counts only if it is newer than all others of its
-// node. A peer's health, services and digest are its own word, and nothing is decided by them. The package does not protect against
+// node. A peer's health, services and digest are its own word, and nothing is decided by them. Health of members without a session
+// comes by way of others, signed by the member, and is shown with the time at which that was said; it is no presence. The package does not protect against
 // the owner of the process, nor does it hide from a member that it is a member.
 package mesh

@@ -36,6 +36,8 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 		switch b.K {
 		case session.KindPeer:
 			n.peerRecord(l, b.Raw)
+		case session.KindHealth:
+			n.healthTold(l, b.Raw)
 		case session.KindReceipt:
 			return n.receiptIn(l, b.Raw)
 		}
@@ -69,7 +71,7 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 func ofShell(b session.Body) bool {
 	switch b := b.(type) {
 	case session.Object:
-		return b.K == session.KindPeer || b.K == session.KindReceipt || b.K == session.KindRenew || b.K == session.KindCertUpdate
+		return b.K == session.KindPeer || b.K == session.KindHealth || b.K == session.KindReceipt || b.K == session.KindRenew || b.K == session.KindCertUpdate
 	case session.Number:
 		return b.K == session.KindGroupGet || b.K == session.KindSkip || b.K == session.KindDial
 	case session.Plain:

@@ -82,7 +82,8 @@ type host struct {
 	cert   *identity.SignedCertificate
 	disk   *durable.Mem
 	truth  *durable.Mem // of the trust log; nil before the first open
-	hangs  durable.FS   // in place of disk for the audit log, if set
+	state  *durable.Mem
+	hangs  durable.FS // in place of disk for the audit log, if set
 	store  *trust.Store
 	log    *audit.Log
 	issuer *enroll.Issuer
@@ -143,7 +144,7 @@ func (w *world) certify(key *keys.SigningKey, name string, tags ...string) *iden
 // member enrols a node; it runs after start.
 func (w *world) member(name string, tags ...string) *host {
 	w.t.Helper()
-	h := &host{w: w, name: name, key: keys.NewSigningKey(), disk: durable.NewMem()}
+	h := &host{w: w, name: name, key: keys.NewSigningKey(), disk: durable.NewMem(), state: durable.NewMem()}
 	h.cert = w.certify(h.key, name, tags...)
 	w.sign(trust.EnrollOp(h.cert))
 	return h
@@ -188,8 +189,11 @@ func (h *host) open() {
 		Interfaces: netmon.Config{Loopback: netmon.OnlyLoopback},
 	})
 	ok(t, err)
+	if h.state == nil {
+		h.state = durable.NewMem()
+	}
 	cfg := Config{
-		Key: h.key, Certificate: h.cert, Secrets: secrets, Trust: h.store, Audit: h.log, Network: network, State: durable.NewMem(),
+		Key: h.key, Certificate: h.cert, Secrets: secrets, Trust: h.store, Audit: h.log, Network: network, State: h.state,
 		Epoch: uint64(time.Now().Unix()), AES: true, Issuer: h.issuer, Version: "test", Log: logger(t, h.name),
 	}
 	rand.Read(cfg.Boot[:])

@@ -18,10 +18,11 @@ const (
 	// denialPeers is how many budgets for denials are kept before full ones are forgotten; with those in use there are never more than
 	// members.
 	denialPeers = 1024
-	// recordsPerSecond and recordsBurst bound the peer records of one link, each of which costs a signature check of 50 µs: a peer tells
-	// 33 when the session begins, its own again when its addresses change, and two for each of the 20 questions a second that it takes.
-	recordsPerSecond = 40
-	recordsBurst     = 128
+	// recordsPerSecond and recordsBurst bound the peer records and health summaries of one link, each of which costs a signature check of
+	// 50 µs: a peer tells 33 of each when the session begins, its own again when its addresses change, and two of each for each of the 20
+	// questions a second that it takes.
+	recordsPerSecond = 80
+	recordsBurst     = 256
 	// maxEnrolments is the most enrolment sessions at a time: each is shown the whole log. maxEnrolmentsSource is for one host, which
 	// needs one and may have left one half open; maxEnrolmentsInvite for one invite, so that one that got about leaves room for others.
 	maxEnrolments       = 16
@@ -53,6 +54,8 @@ const (
 	maxPins = 16384
 	// maxPinsFile bounds the file of pins: a name and an id for each.
 	maxPinsFile = 2 << 20
+	// maxGoodTime is the last second of the year 9999, the largest time in the file of known addresses.
+	maxGoodTime = 253402300799
 	// pinsPerChunk keeps each CBOR list within the dialect's bound of 512.
 	pinsPerChunk = 500
 	// maxDecisions bounds how often a decision starts over because trust moved under it: a node under a storm of entries refuses

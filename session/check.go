@@ -37,7 +37,7 @@ func (b Object) check() error {
 	switch b.K {
 	case KindWitness:
 		limit = maxWitness
-	case KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindEnroll:
+	case KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindEnroll, KindHealth:
 	default:
 		return fmt.Errorf("%s carries no object", b.K)
 	}

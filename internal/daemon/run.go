@@ -44,6 +44,7 @@ type Options struct {
 	Seeds        []string         // host:port to ask for a beacon
 	ReadGroup    *uint32          // gid whose members may read the control socket
 	Unrecorded   mesh.Unrecorded  // what to do while the audit log cannot be written
+	HeadEvery    time.Duration    // between two heads of an issuer; 0: 300 s
 
 	// Passphrase is asked if the key files are sealed to one.
 	Passphrase func() (string, error)
@@ -266,6 +267,7 @@ func (d *Daemon) run(ctx context.Context) error {
 		failed <- named("the control socket", d.server.Run(nctx, sock))
 	})
 	inner.Go(func() { d.selfCheck(nctx) })
+	inner.Go(func() { d.keepHeads(nctx) })
 	select {
 	case <-ctx.Done():
 		err = nil

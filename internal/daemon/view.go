@@ -75,7 +75,7 @@ func (d *Daemon) Status(ctx context.Context) (*control.Status, error) {
 		s.Interfaces = append(s.Interfaces, control.Interface{Name: i.Name, Addresses: i.Addresses, State: state})
 	}
 	s.Warnings = d.warnings(peers.Peers)
-	if s.Audit.State != "ok" {
+	if s.Audit.State != "ok" || s.Trust.Stale && s.Trust.StaleAction == "restrict" {
 		s.State = "degraded"
 	}
 	return s, nil
@@ -100,6 +100,7 @@ func (d *Daemon) trustInfo(st *trust.State, now int64) control.TrustInfo {
 			t.Upgrade = true
 		}
 	}
+	freshness(&t, st.View(now))
 	return t
 }
 
@@ -125,13 +126,16 @@ func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
 	if err := d.store.Err(); err != nil {
 		warn("trust-unwritten", "the trust log cannot be written: "+err.Error(), "make room or repair the disk; it recovers by itself")
 	}
-	if d.store.ClockBehind(time.Now().Unix()) {
-		warn("clock-behind", "this machine's clock stands before what the mesh has signed", "set the clock")
+	out = append(out, d.floorWarning(time.Now())...)
+	end, fix := d.node.CertificateNotAfter(), "meshkey invite "+d.cert.Name+" on an issuer, then meshkey enroll here"
+	if left := end.Sub(time.Unix(d.trustNow(), 0)); left <= 0 {
+		warn("expires-soon", "this node's certificate has ended ("+timeText(end)+")", fix)
+	} else if left < expiryWarning {
+		warn("expires-soon", "this node's certificate ends in "+days(left), fix)
 	}
-	if left := time.Until(d.node.CertificateNotAfter()); left < expiryWarning {
-		warn("expires-soon", "this node's certificate ends in "+days(left), "meshkey invite "+d.cert.Name+" on an issuer, then meshkey enroll here")
-	}
-	out = append(out, d.rootWarnings(d.store.Current(), d.trustNow())...)
+	st, now := d.store.Current(), d.trustNow()
+	out = append(out, d.rootWarnings(st, now)...)
+	out = append(out, staleWarnings(st.View(now))...)
 	for _, p := range peers {
 		name := p.Name
 		if name == "" {
@@ -143,11 +147,8 @@ func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
 		if slices.Contains(p.Flags, "name_conflict") {
 			warn("name-conflict", name+" is a name of two live members and resolves to neither", "revoke one of them by its id")
 		}
-		if slices.Contains(p.Flags, "clock_skew") {
-			warn("clock-skew", name+"'s clock is more than two minutes off", "set its clock")
-		}
 	}
-	return out
+	return append(out, clockWarnings(peers)...)
 }
 
 func days(d time.Duration) string {
@@ -160,6 +161,9 @@ func days(d time.Duration) string {
 // Peers implements control.Viewer.
 func (d *Daemon) Peers(context.Context) (*control.Peers, error) {
 	out := &control.Peers{Peers: []control.Peer{}}
+	st, now := d.store.Current(), d.trustNow()
+	info := d.trustInfo(st, now)
+	out.Trust = &info
 	for _, p := range d.node.Peers() {
 		c := control.Peer{
 			NodeRef: control.NodeRef{Name: p.Name, ID: p.Node.Compact()}, State: p.State, Tags: p.Tags, Since: p.Since, LastSeen: p.Seen,
@@ -177,8 +181,9 @@ func (d *Daemon) Peers(context.Context) (*control.Peers, error) {
 			c.Reason = ""
 		}
 		if p.Health != nil {
-			c.Version = p.Health.Version
+			c.Version, c.Health = p.Health.Version, healthDoc(&p)
 		}
+		c.View = peerView(&p, now)
 		if p.Conflict {
 			c.Flags = append(c.Flags, "name_conflict")
 		}
