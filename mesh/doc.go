@@ -55,6 +55,13 @@
 // issuer's side is one transaction of internal/enroll, recorded in the audit log before it has any effect. It serves 16 newcomers at a
 // time, 4 of one host and 8 of one invite, each for 30 seconds; those beyond are closed with code 9.
 //
+// # A member's own key
+//
+// [Node.AskRotation] and [Node.AskLeave] ask an issuer over a session, with a signature that is good in this session only; who issues is what
+// beacons claim, so an answer is believed as far as it proves itself: a rotation by the enrolment that follows, a leave by the entry that
+// revokes. The answer to LEAVE goes out when the entry is durable and before it cuts the session. Both are offered by a feature bit, so that
+// an older issuer is not asked.
+//
 // # Limits
 //
 // See limits.go. A peer may open 5,000 streams a second. After 50 denied in a second its opens, granted or not, are refused with

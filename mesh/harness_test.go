@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,6 +89,8 @@ type host struct {
 	log    *audit.Log
 	issuer *enroll.Issuer
 	boot   identity.BootID
+	// leaving is what this node does when another one asks to be revoked
+	leaving atomic.Pointer[func(keys.NodeID, func([]byte)) error]
 
 	stop func()
 }
@@ -195,6 +198,7 @@ func (h *host) open() {
 	cfg := Config{
 		Key: h.key, Certificate: h.cert, Secrets: secrets, Trust: h.store, Audit: h.log, Network: network, State: h.state,
 		Epoch: uint64(time.Now().Unix()), AES: true, Issuer: h.issuer, Version: "test", Log: logger(t, h.name),
+		Leaving: func(id keys.NodeID, then func([]byte)) error { return (*h.leaving.Load())(id, then) },
 	}
 	rand.Read(cfg.Boot[:])
 	rand.Read(cfg.Seed[:])

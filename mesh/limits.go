@@ -143,6 +143,12 @@ const (
 	renewPause      = 10 * time.Second
 	renewBurst      = 3
 	renewsPerSecond = 20
+	// lifeAnswer bounds the wait for an issuer's answer about this node's own key: two fsyncs on a slow disk. lifePoll is how often it is
+	// looked for sessions meanwhile.
+	lifeAnswer = 10 * time.Second
+	lifePoll   = 50 * time.Millisecond
+	// leaveFlush bounds how long a revocation a node has asked for itself waits until the answer is on its way.
+	leaveFlush = time.Second
 	// stopTime bounds telling the peers that this node goes.
 	stopTime = 2 * time.Second
 	// acceptPause is the wait after a failed accept: out of descriptors, which passes.

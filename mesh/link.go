@@ -92,9 +92,8 @@ func (n *Node) runSession(conn net.Conn, res *handshake.Result, dial core.DialID
 	l := &link{
 		id: core.SessionID(n.sessionSeq.Add(1)), peer: linkPeer{res.Peer.Node, res.Peer.Binding.Boot}, role: res.Role,
 		suite: res.Keys.Suite, remote: remote, ctl: session.NewControl(conn, res.Keys, res.Role), started: time.Now(),
-		jitter: rand.Float64(), told: res.Peer.Time, hash: res.Keys.Hash,
+		jitter: rand.Float64(), told: res.Peer.Time, hash: res.Keys.Hash, features: features(res.Peer),
 	}
-	l.features = session.Common(uint64(features), res.Peer.Features)
 	l.rekey.begin(res)
 	l.ring = session.NewKeyring(res.Keys, res.Role, func(counter uint64) {
 		n.queueBody(l.id, session.Number{K: session.KindSkip, N: counter})

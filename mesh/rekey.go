@@ -26,8 +26,8 @@ import (
 //
 // So nobody meets a generation it does not know, on whatever connection it comes first. Any error ends the session, not its streams.
 
-// features are the optional parts of the protocol this version speaks.
-const features = session.FeatureRekey | session.FeatureWarm
+// offered are the optional parts of the protocol this version speaks.
+const offered = session.FeatureRekey | session.FeatureWarm | session.FeatureLife
 
 // rekeying is a link's part in replacing its keys.
 type rekeying struct {
