@@ -47,6 +47,7 @@ const (
 	EntryReject     Code = "entry.reject"     // actor: peer; reason
 	EvidenceAdd     Code = "evidence.add"     // actor: issuer; before, after: the two hashes
 	ClockSkew       Code = "clock.skew"       // duration: offset
+	ClockReset      Code = "clock.reset"      // the operator set the time floor back; before, after: the floor
 	NameConflict    Code = "name.conflict"    // target: name; before, after: the node ids
 	CloneSuspect    Code = "clone.suspect"    // target: node
 	RekeyFail       Code = "rekey.fail"       // actor: peer; reason
@@ -62,7 +63,7 @@ func Codes() []Code {
 		DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, NodeLeave, IssuerInit, CertRenew,
 		SessionOpen, SessionClose, SessionRefuse, StreamOpen, StreamDeny, StreamClose, PeerPrune, InterfaceMute,
 		InterfaceUnmute, GrantAdd, GrantRemove, ServiceExpose, ServiceUnexpose, RouteEscalate, InviteCreate, InviteRemove,
-		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, NameConflict,
+		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, ClockReset, NameConflict,
 		CloneSuspect, RekeyFail, PanicRecover, AuditOpen, AuditGap, AuditRecover,
 	}
 }
@@ -73,7 +74,7 @@ func (c Code) Registered() bool {
 	case DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, NodeLeave, IssuerInit, CertRenew,
 		SessionOpen, SessionClose, SessionRefuse, StreamOpen, StreamDeny, StreamClose, PeerPrune, InterfaceMute,
 		InterfaceUnmute, GrantAdd, GrantRemove, ServiceExpose, ServiceUnexpose, RouteEscalate, InviteCreate, InviteRemove,
-		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, NameConflict,
+		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, ClockReset, NameConflict,
 		CloneSuspect, RekeyFail, PanicRecover, AuditOpen, AuditGap, AuditRecover:
 		return true
 	}

@@ -19,6 +19,7 @@ func reads(c *control.Client, t *testing.T) map[string]error {
 	_, errs["services"] = c.Services(t.Context())
 	_, errs["grants"] = c.Grants(t.Context(), control.GrantsQuery{})
 	_, errs["decision"] = c.Decide(t.Context(), control.DecideRequest{Target: "nas/postgres"})
+	_, errs["doctor"] = c.Doctor(t.Context())
 	_, errs["version"] = c.Version(t.Context())
 	_, errs["root"] = c.Root(t.Context())
 	_, errs["root chain"] = c.RootChain(t.Context())
@@ -59,6 +60,7 @@ func writes(c *control.Client, t *testing.T) map[string]error {
 		s.Close()
 	}
 	errs["stream"] = err
+	_, errs["reset floor"] = c.ResetTimeFloor(t.Context(), &control.ResetTimeFloorRequest{})
 	errs["shutdown"] = c.Shutdown(t.Context())
 	return errs
 }

@@ -35,6 +35,7 @@ type Viewer interface {
 	Services(ctx context.Context) (*Services, error)
 	Grants(ctx context.Context, q GrantsQuery) (*Grants, error)
 	Decide(ctx context.Context, r DecideRequest) (*Decision, error)
+	Doctor(ctx context.Context) (*Doctor, error)
 	Metrics(ctx context.Context) (*Metrics, error)
 }
 
@@ -103,9 +104,10 @@ type Rooter interface {
 	NewIssuerKey(ctx context.Context, by Caller, r *NewIssuerKeyRequest) (*PublicKey, error)
 }
 
-// Process is the daemon as a process.
+// Process is the daemon as a process. A reset of the time floor is recorded before it is done, and durable before it returns.
 type Process interface {
 	Version() *Version
 	Ready(ctx context.Context) error // nil as soon as the node serves, also if ctx has ended; else the context's error
-	Shutdown(by Caller)              // asks for an orderly stop and returns at once
+	ResetTimeFloor(ctx context.Context, by Caller, r *ResetTimeFloorRequest) (*ResetTimeFloorResult, error)
+	Shutdown(by Caller) // asks for an orderly stop and returns at once
 }

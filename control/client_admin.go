@@ -36,3 +36,11 @@ func (c *Client) RemoveInvite(ctx context.Context, id string) error {
 	_, err := post[Empty](ctx, c, pathInviteRemove, &InviteRemoveRequest{ID: id})
 	return err
 }
+
+func (c *Client) Doctor(ctx context.Context) (*Doctor, error) {
+	return get[Doctor](ctx, c, pathDoctor, nil)
+}
+
+func (c *Client) ResetTimeFloor(ctx context.Context, r *ResetTimeFloorRequest) (*ResetTimeFloorResult, error) {
+	return post[ResetTimeFloorResult](ctx, c, pathResetFloor, r)
+}

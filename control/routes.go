@@ -39,6 +39,8 @@ const (
 	pathConnect      = "/v1/connect"
 	pathStream       = "/v1/stream"
 	pathShutdown     = "/v1/shutdown"
+	pathDoctor       = "/v1/doctor"
+	pathResetFloor   = "/v1/doctor/reset-time-floor"
 	pathRoot         = "/v1/root"
 	pathRootChain    = "/v1/root/chain"
 	pathRootAccept   = "/v1/root/accept"
@@ -64,6 +66,9 @@ func (s *Server) routes() http.Handler {
 	})
 	get(pathGrants, read, answerTimeout, s.grants)
 	get(pathDecision, read, answerTimeout, s.decision)
+	get(pathDoctor, read, answerTimeout, func(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
+		return answer(b.View.Doctor(r.Context()))
+	})
 	get(pathMetrics, read, answerTimeout, func(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
 		return answer(b.View.Metrics(r.Context()))
 	})
@@ -103,6 +108,7 @@ func (s *Server) routes() http.Handler {
 	post(pathConnect, 0, s.connect)
 	post(pathStream, 0, s.stream)
 	post(pathShutdown, answerTimeout, change(s.shutdown))
+	post(pathResetFloor, answerTimeout, change(b.Process.ResetTimeFloor))
 	post(pathRootAccept, MaxWait+answerTimeout, change(b.Roots.AcceptRoot))
 	post(pathRootCut, MaxWait+answerTimeout, change(b.Roots.CutIssuer))
 	post(pathKeysIssuer, answerTimeout, change(b.Roots.NewIssuerKey))

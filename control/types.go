@@ -94,8 +94,14 @@ type TrustInfo struct {
 	Members     int    `json:"members"`
 	Revoked     int    `json:"revoked"`
 	Grants      int    `json:"grants"`
-	AgeMS       *int64 `json:"age_ms,omitempty"` // since the newest head or exchange; absent if there never was one
+	AgeMS       *int64 `json:"age_ms,omitempty"` // since the newest head; absent if there never was one: the age is unknown
 	Upgrade     bool   `json:"upgrade_needed,omitempty"`
+
+	HeadSigners []string  `json:"head_signers"`        // issuers whose heads tell how old a view is
+	LastEntry   time.Time `json:"last_entry,omitzero"` // the newest change known here; it does not say that nothing is missing
+	MaxStaleMS  int64     `json:"max_stale_ms"`        // the root's limit for the age; 0: none
+	StaleAction string    `json:"stale_action"`        // warn | restrict: what is done beyond it
+	Stale       bool      `json:"stale,omitempty"`     // it is beyond it
 }
 
 // AuditInfo is the state of this node's audit log.
@@ -128,12 +134,34 @@ type Peer struct {
 	Version   string    `json:"version,omitempty"`
 	Flags     []string  `json:"flags,omitempty"` // clock_skew, clone, name_conflict, …
 	Reason    string    `json:"reason,omitempty"`
+	View      *PeerView `json:"view,omitempty"`
+	Health    *Health   `json:"health,omitempty"`
+}
+
+// Health is what a peer has said of itself, and when. It is the peer's own word, and no sign of life.
+type Health struct {
+	At       time.Time `json:"at"`
+	Told     bool      `json:"told,omitempty"` // signed by the peer and passed on by others: there is no session with it
+	Version  string    `json:"version,omitempty"`
+	UptimeMS int64     `json:"uptime_ms,omitempty"`
+	Load     float64   `json:"load"` // one-minute average
+	DiskFree uint64    `json:"disk_free,omitempty"`
+	Audit    string    `json:"audit,omitempty"`    // ok | degraded
+	ClockMS  int64     `json:"clock_ms,omitempty"` // its clock less this machine's, as its heartbeats arrive
+}
+
+// PeerView is what a peer has told of its trust view.
+type PeerView struct {
+	Same  bool      `json:"same"`             // as this node's
+	At    time.Time `json:"at"`               // when it told
+	AgeMS *int64    `json:"age_ms,omitempty"` // since the newest head it holds; absent: it told of none
 }
 
 // Peers lists the members but this one, by name.
 type Peers struct {
 	Envelope
-	Peers []Peer `json:"peers"`
+	Peers []Peer     `json:"peers"`
+	Trust *TrustInfo `json:"trust,omitempty"` // this node's view
 }
 
 func (*Peers) SchemaName() string { return "meshkey.peers/1" }

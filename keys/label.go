@@ -19,6 +19,8 @@ var (
 	LabelReceipt = Label{"receipt"}
 	LabelWitness = Label{"witness"}
 	LabelAudit   = Label{"audit"}
+	LabelCache   = Label{"cache"}
+	LabelHealth  = Label{"health"}
 	LabelLeave   = Label{"leave"}
 )
 
@@ -26,7 +28,7 @@ var (
 func Labels() []Label {
 	return []Label{
 		LabelRoot, LabelEntry, LabelHead, LabelCert, LabelBinding, LabelBeacon, LabelCSR, LabelRotate, LabelReceipt, LabelWitness,
-		LabelAudit, LabelLeave,
+		LabelAudit, LabelCache, LabelHealth, LabelLeave,
 	}
 }
 

@@ -82,6 +82,8 @@ type host struct {
 	key    *keys.SigningKey
 	cert   *identity.SignedCertificate
 	disk   *durable.Mem
+	truth  *durable.Mem // of the trust log; nil before the first open
+	state  *durable.Mem
 	hangs  durable.FS // in place of disk for the audit log, if set
 	store  *trust.Store
 	log    *audit.Log
@@ -145,7 +147,7 @@ func (w *world) certify(key *keys.SigningKey, name string, tags ...string) *iden
 // member enrols a node; it runs after start.
 func (w *world) member(name string, tags ...string) *host {
 	w.t.Helper()
-	h := &host{w: w, name: name, key: keys.NewSigningKey(), disk: durable.NewMem()}
+	h := &host{w: w, name: name, key: keys.NewSigningKey(), disk: durable.NewMem(), state: durable.NewMem()}
 	h.cert = w.certify(h.key, name, tags...)
 	w.sign(trust.EnrollOp(h.cert))
 	return h
@@ -164,14 +166,16 @@ func (w *world) allow(who, on *host, service string) trust.OpGrant {
 func (h *host) open() {
 	t := h.w.t
 	t.Helper()
-	tfs := durable.NewMem()
-	var frames []trust.Frame
-	ok(t, trust.Create(tfs, h.w.genesis, nil, frames))
+	fresh := h.truth == nil
+	if fresh {
+		h.truth = durable.NewMem()
+		ok(t, trust.Create(h.truth, h.w.genesis, nil, nil))
+	}
 	var err error
-	h.store, err = trust.Open(tfs, h.w.id)
+	h.store, err = trust.Open(h.truth, h.w.id)
 	ok(t, err)
 	pos, _, _ := h.w.author.Current().Position(h.w.issuer.Public())
-	for seq := uint64(1); seq <= pos; seq++ {
+	for seq := uint64(1); fresh && seq <= pos; seq++ {
 		h.apply(seq)
 	}
 	var logs durable.FS = h.disk
@@ -188,8 +192,11 @@ func (h *host) open() {
 		Interfaces: netmon.Config{Loopback: netmon.OnlyLoopback},
 	})
 	ok(t, err)
+	if h.state == nil {
+		h.state = durable.NewMem()
+	}
 	cfg := Config{
-		Key: h.key, Certificate: h.cert, Secrets: secrets, Trust: h.store, Audit: h.log, Network: network, State: durable.NewMem(),
+		Key: h.key, Certificate: h.cert, Secrets: secrets, Trust: h.store, Audit: h.log, Network: network, State: h.state,
 		Epoch: uint64(time.Now().Unix()), AES: true, Issuer: h.issuer, Version: "test", Log: logger(t, h.name),
 		Leaving: func(id keys.NodeID, then func([]byte)) error { return (*h.leaving.Load())(id, then) },
 	}

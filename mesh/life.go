@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/sovereignmesh/meshkey/audit"
 	"github.com/sovereignmesh/meshkey/handshake"
 	"github.com/sovereignmesh/meshkey/identity"
@@ -20,9 +22,6 @@ import (
 
 // What a member asks an issuer about its own key: to let a new one follow it, or to revoke it. It asks over a session, with a signature
 // that is good in this session only; the issuer answers with a code and has done it, or has not.
-
-// offered are the optional parts of the protocol this program speaks.
-const offered = session.FeatureLife
 
 // ErrNoIssuer: nobody who could do it has a session with this node.
 var ErrNoIssuer = errors.New("no issuer of the mesh can be reached that does this")
@@ -240,7 +239,7 @@ func (n *Node) answerRotate(l *link, r session.Rotate) error {
 		n.queueBody(l.id, session.Answer{K: session.KindRotation, Code: refusalCode(err)})
 	}
 	issuer := n.issuer.Load()
-	if issuer == nil || !l.renewals.Allow() || !n.renewals.Allow() {
+	if issuer == nil || !l.renewals.of(rate.Every(renewPause), renewBurst).Allow() || !n.renewals.Allow() {
 		n.count("rotate.ignored")
 		n.queueBody(l.id, session.Answer{K: session.KindRotation, Code: session.CodeLimit})
 		return nil

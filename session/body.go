@@ -44,6 +44,8 @@ const (
 	KindLeave      Kind = 29
 	KindLeft       Kind = 30
 	lastKind            = KindLeft
+	// KindHealth is of the kinds that a version which does not know them ignores.
+	KindHealth Kind = 128
 )
 
 // String names the kind as the specification does.
@@ -56,6 +58,9 @@ func (k Kind) String() string {
 	if k >= 1 && k <= lastKind {
 		return names[k]
 	}
+	if k == KindHealth {
+		return "HEALTH"
+	}
 	return fmt.Sprintf("kind %d", uint64(k))
 }
 
@@ -65,7 +70,7 @@ func (k Kind) onlyEnrolment() bool { return k >= KindEnroll && k <= KindRefused 
 // enrolment reports the kinds an enrolment session may carry: its own, and those that bring the newcomer the trust log.
 func (k Kind) enrolment() bool {
 	return k.onlyEnrolment() || k == KindVec || k == KindWant || k == KindRoot || k == KindEntry || k == KindEvidence ||
-		k == KindHead || k == KindAck || k >= firstIgnored
+		k == KindHead || k == KindAck || k >= firstIgnored && k != KindHealth
 }
 
 // Body is one control body. The types of this file are all there are.
@@ -120,8 +125,8 @@ type Sync struct {
 }
 
 // Object is every other body that carries one signed object: CERT_UPDATE 12 (a certificate), RENEW 13 (a request), PEER 16 (a
-// beacon's envelope), RECEIPT 18, WITNESS 22 (a checkpoint or cosignature of the audit log), ENROLL 23 (a request) and LEAVE 29
-// (a member's wish to be revoked): [kind, object bstr].
+// beacon's envelope), RECEIPT 18, WITNESS 22 (a checkpoint or cosignature of the audit log), ENROLL 23 (a request), LEAVE 29
+// (a member's wish to be revoked) and HEALTH 128 (a node's signed summary of itself): [kind, object bstr].
 type Object struct {
 	_   struct{} `cbor:",toarray"`
 	K   Kind
@@ -308,7 +313,7 @@ func ParseBody(data []byte) (Body, error) {
 		return parseAs[Ready](k, data)
 	case KindVec, KindWant, KindRoot, KindEntry, KindEvidence, KindHead, KindHashAt:
 		return Sync{K: k, Raw: bytes.Clone(data)}, nil
-	case KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindWitness, KindEnroll, KindLeave:
+	case KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindWitness, KindEnroll, KindLeave, KindHealth:
 		return parseAs[Object](k, data)
 	case KindAck, KindGroupGet, KindDial, KindSkip, KindGoAway:
 		return parseAs[Number](k, data)

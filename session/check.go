@@ -37,7 +37,7 @@ func (b Object) check() error {
 	switch b.K {
 	case KindWitness:
 		limit = maxWitness
-	case KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindEnroll, KindLeave:
+	case KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindEnroll, KindLeave, KindHealth:
 	default:
 		return fmt.Errorf("%s carries no object", b.K)
 	}

@@ -49,6 +49,10 @@
 //	10 GROUP_GET   [10, generation]                   21 SERVICES    [21, seq, [service] by name]
 //	11 GROUP       [11, generation, secret bstr32]    22 WITNESS     [22, message bstr]
 //
+// and of those that a version which does not know them ignores:
+//
+//	128 HEALTH     [128, health envelope bstr]        specified by beacon; only on a session that is full
+//
 //	service = [name, proto, state 1 up | 2 down | 3 draining, since, reason]
 //
 // and, only in an enrolment session (suite 0x11, which has no READY and else carries only 2..7 and 9):

@@ -37,6 +37,8 @@
 //
 //	Head, label head, at most 320 B
 //	{1: mesh_id, 2: issuer, 3: seq, 4: hash, 5: root_version, 6: time}
+//	Of an issuer the newest counts: a later time, and no lower seq. One more than 300 s ahead of the clock is refused; one that is held
+//	and turns out to be (the clock was wrong) says nothing of a view's age, and gives way to the next whatever its time.
 //
 //	Receipt, label receipt, at most 320 B, signed by the node that applied the entry
 //	{1: mesh_id, 2: node_id, 3: issuer, 4: seq, 5: time_ms, 6: sessions closed, 7: streams closed}
@@ -119,9 +121,23 @@
 // [200, issuer, seq, hash] for each head of the invite, and [201, hash] for a root accepted by the operator. heads is an array of
 // the newest head envelopes; floor is [1, time floor].
 //
+// cache is the State a node computed, so that its next start verifies only what came after. It is never the truth: in doubt it is not
+// used, and the log is replayed. Numbers are big-endian.
+//
+//	cache = body || envelope, label cache, signed by the node || length u32 of the envelope
+//	payload  {1: version 1, 2: program, 3: frames of the log it was computed from, 4: bstr32 SHA-256 of (len u32 || frame) … of these,
+//	          5: length of the body, 6: bstr: the SHA-256 of each 262,144 bytes of the body, and of the rest}
+//
+// The body is this program's own and changes with the version: cachestate.go writes it. A cache counts iff the node's key signed it for
+// this mesh, it is of this version and this program, all of it is there and nothing else, each piece has its hash before it is read, and
+// the log begins with exactly these frames. It is written only while nothing is in doubt (no fork, no branch looked for, no op of a
+// later version, nothing in quarantine, all of it on the disk). An older one is as good: the frames behind it are replayed.
+//
 // # Not provided
 //
 // A freeze (a peer that shows an old but valid view) is noticed only if an issuer signs heads. A stolen issuer key can enrol, grant
 // and revoke within its limits until a root cuts it off; what it enrols can end no later than the key. Threshold many root keys
-// are the mesh. Within a forked issuer, nodes agree on removals but may differ in what was added last, until a root decides.
+// are the mesh. An issuer with the right signs a head every 300 s while its daemon runs; a view's age is that of the newest head
+// whose chain is held as far as it says, and unknown without one. Beyond the root's max_stale it is stale: told (warn), or nobody is more than RESTRICTED (restrict), the root then
+// counting as the first head. Within a forked issuer, nodes agree on removals but may differ in what was added last, until a root decides.
 package trust

@@ -64,9 +64,7 @@ func runStatus(ctx context.Context, c *cli, o statusOptions) error {
 
 func (c *cli) showStatus(s *control.Status, now time.Time) {
 	head := []string{node(s.Node), "mesh " + s.Mesh.Name, s.State + " " + millis(s.UptimeMS)}
-	if s.Trust.AgeMS != nil {
-		head = append(head, "trust view "+millis(*s.Trust.AgeMS)+" old")
-	}
+	head = append(head, trustAge(&s.Trust, now))
 	fmt.Fprintln(c.out, clean(strings.Join(head, " · ")))
 	if len(s.Peers) > 0 {
 		table(c.out, peerRows(s.Peers, now))
@@ -109,6 +107,26 @@ func (c *cli) ends(s *control.Status) {
 	if more > 0 {
 		c.say("· and %d more certificates end soon   -> meshkey status --json", more)
 	}
+}
+
+// trustAge says how old this node's view of the mesh is known to be, or why that is not known.
+func trustAge(t *control.TrustInfo, now time.Time) string {
+	if t.AgeMS != nil {
+		s := "trust view " + millis(*t.AgeMS) + " old"
+		if len(t.HeadSigners) == 0 {
+			s += " (no head signer any more)"
+		}
+		return s
+	}
+	why := "no head seen yet"
+	if len(t.HeadSigners) == 0 {
+		why = "no head signer"
+	}
+	last := "no entry yet"
+	if !t.LastEntry.IsZero() {
+		last = "last entry " + span(max(now.Sub(t.LastEntry), 0)) + " ago"
+	}
+	return "trust view: " + why + ", age unknown; " + last
 }
 
 // offered is what is worth knowing of a service of this node.

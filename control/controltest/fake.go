@@ -90,7 +90,7 @@ func (f *Fake) Status(context.Context) (*control.Status, error) {
 	s := &control.Status{
 		Node: GPU1, Mesh: control.MeshInfo{Name: "homelab", ID: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}, Version: "0.1.0", State: "up",
 		Started: Began, UptimeMS: (76 * time.Hour).Milliseconds(), Listen: []string{"192.168.1.20:7477"},
-		Trust: control.TrustInfo{RootVersion: 1, Members: 3, Grants: 3, AgeMS: &age},
+		Trust: control.TrustInfo{RootVersion: 1, Members: 3, Grants: 3, AgeMS: &age, HeadSigners: []string{"nas"}},
 		Peers: f.peers(), Offering: offering(), Reachable: reachable(),
 		Audit: control.AuditInfo{Entries: 18204, State: "ok", Unwitnessed: true, RefusedDay: 1}, Warnings: f.Warnings, Expiring: f.Expiring, ExpiringAll: len(f.Expiring),
 	}
@@ -98,9 +98,13 @@ func (f *Fake) Status(context.Context) (*control.Status, error) {
 }
 
 func (f *Fake) peers() []control.Peer {
+	age := int64(12000)
 	return []control.Peer{
-		{NodeRef: NAS, State: "up", Path: "direct lan", Address: "192.168.1.10:7477", RTTMicros: 400, BytesIn: 1288490188, BytesOut: 92274688, Session: "full", Since: Began},
-		{NodeRef: Laptop, State: "offline", Address: "192.168.1.77:7477", LastSeen: Began, Since: Began},
+		{
+			NodeRef: NAS, State: "up", Path: "direct lan", Address: "192.168.1.10:7477", RTTMicros: 400, BytesIn: 1288490188, BytesOut: 92274688, Session: "full", Since: Began,
+			View: &control.PeerView{Same: true, At: Began, AgeMS: &age}, Health: &control.Health{At: Began, Version: "0.1.0", Load: 0.42, DiskFree: 12e9, Audit: "ok"},
+		},
+		{NodeRef: Laptop, State: "offline", Address: "192.168.1.77:7477", LastSeen: Began, Since: Began, Health: &control.Health{At: Began, Told: true, Load: 1.5, DiskFree: 9e8, Audit: "degraded"}},
 	}
 }
 
@@ -113,7 +117,8 @@ func reachable() []control.RemoteService {
 }
 
 func (f *Fake) Peers(context.Context) (*control.Peers, error) {
-	return &control.Peers{Peers: f.peers()}, f.call("Peers", control.Caller{}, "")
+	age := int64(12000)
+	return &control.Peers{Peers: f.peers(), Trust: &control.TrustInfo{RootVersion: 1, Members: 3, AgeMS: &age, HeadSigners: []string{"nas"}}}, f.call("Peers", control.Caller{}, "")
 }
 
 func (f *Fake) Services(context.Context) (*control.Services, error) {

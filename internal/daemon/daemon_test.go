@@ -28,6 +28,7 @@ type host struct {
 	done   chan error
 	port   uint16
 	keys   daemon.KeyOptions
+	heads  time.Duration // between two of an issuer; 0: as usual
 }
 
 func newHost(t *testing.T, name string, beaconPort uint16) *host {
@@ -51,6 +52,7 @@ func (h *host) start() {
 		h.done <- daemon.Run(ctx, daemon.Options{
 			StateDir: h.dir, Socket: h.socket(), LoopbackOnly: true, BeaconPort: h.port,
 			Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Log: log, Ready: func() { close(ready) }, Keys: h.keys,
+			HeadEvery: h.heads,
 		})
 	}()
 	select {

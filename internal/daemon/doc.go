@@ -24,7 +24,7 @@
 //	epoch           CBOR {1: version, 2: the beacon epoch of the last start}
 //	pins            which node each used name meant at its first use
 //	invites.*       on issuers: the invite book
-//	trust/          the trust log
+//	trust/          the trust log, and the state computed from it (cache): removing that costs the next start time, and nothing else
 //	audit/          the audit log
 //	services.d/     one TOML file per exposed service
 //	left-N/         what was here of a mesh this host has left, but the group secrets: a state directory for audit verify --offline

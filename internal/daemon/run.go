@@ -44,6 +44,7 @@ type Options struct {
 	Seeds        []string         // host:port to ask for a beacon
 	ReadGroup    *uint32          // gid whose members may read the control socket
 	Unrecorded   mesh.Unrecorded  // what to do while the audit log cannot be written
+	HeadEvery    time.Duration    // between two heads of an issuer; 0: 300 s
 
 	// Passphrase is asked if the key files are sealed to one.
 	Passphrase func() (string, error)
@@ -182,7 +183,9 @@ func (d *Daemon) open() error {
 	if err != nil {
 		return err
 	}
-	if d.store, err = trust.Open(tfs, m.Mesh); err != nil {
+	v := d.opts.Version
+	kept := trust.Cache{Key: d.key, Program: v.Version + " " + v.Commit + " " + v.Go, Log: d.log}
+	if d.store, err = trust.OpenCached(tfs, m.Mesh, kept); err != nil {
 		return err
 	}
 	d.dir.keep(d.store)
@@ -303,6 +306,7 @@ func (d *Daemon) run(ctx context.Context) error {
 		failed <- named("the control socket", d.server.Run(nctx, sock))
 	})
 	inner.Go(func() { d.selfCheck(nctx) })
+	inner.Go(func() { d.keepHeads(nctx) })
 	inner.Go(func() { d.resumeRotation(nctx) })
 	select {
 	case <-ctx.Done():

@@ -76,7 +76,7 @@ func (d *Daemon) Status(ctx context.Context) (*control.Status, error) {
 	}
 	s.Expiring, s.ExpiringAll = expiring(st, now, d.key.NodeID())
 	s.Warnings = d.warnings(peers.Peers, s.Expiring)
-	if s.Audit.State != "ok" {
+	if s.Audit.State != "ok" || s.Trust.Stale && s.Trust.StaleAction == "restrict" {
 		s.State = "degraded"
 	}
 	return s, nil
@@ -101,6 +101,7 @@ func (d *Daemon) trustInfo(st *trust.State, now int64) control.TrustInfo {
 			t.Upgrade = true
 		}
 	}
+	freshness(&t, st.View(now))
 	return t
 }
 
@@ -126,14 +127,14 @@ func (d *Daemon) warnings(peers []control.Peer, ends []control.Expiry) []control
 	if err := d.store.Err(); err != nil {
 		warn("trust-unwritten", "the trust log cannot be written: "+err.Error(), "make room or repair the disk; it recovers by itself")
 	}
-	if d.store.ClockBehind(time.Now().Unix()) {
-		warn("clock-behind", "this machine's clock stands before what the mesh has signed", "set the clock")
-	}
+	out = append(out, d.floorWarning(time.Now())...)
 	out = append(out, expiryWarnings(ends)...)
 	if w, ok := d.rotationWarning(); ok {
 		out = append(out, w)
 	}
-	out = append(out, d.rootWarnings(d.store.Current(), d.trustNow())...)
+	st, now := d.store.Current(), d.trustNow()
+	out = append(out, d.rootWarnings(st, now)...)
+	out = append(out, staleWarnings(st.View(now))...)
 	for _, p := range peers {
 		name := p.Name
 		if name == "" {
@@ -142,11 +143,8 @@ func (d *Daemon) warnings(peers []control.Peer, ends []control.Expiry) []control
 		if slices.Contains(p.Flags, "name_conflict") {
 			warn("name-conflict", name+" is a name of two live members and resolves to neither", "revoke one of them by its id")
 		}
-		if slices.Contains(p.Flags, "clock_skew") {
-			warn("clock-skew", name+"'s clock is more than two minutes off", "set its clock")
-		}
 	}
-	return out
+	return append(out, clockWarnings(peers)...)
 }
 
 func days(d time.Duration) string {
@@ -159,6 +157,9 @@ func days(d time.Duration) string {
 // Peers implements control.Viewer.
 func (d *Daemon) Peers(context.Context) (*control.Peers, error) {
 	out := &control.Peers{Peers: []control.Peer{}}
+	st, now := d.store.Current(), d.trustNow()
+	info := d.trustInfo(st, now)
+	out.Trust = &info
 	for _, p := range d.node.Peers() {
 		c := control.Peer{
 			NodeRef: control.NodeRef{Name: p.Name, ID: p.Node.Compact()}, State: p.State, Tags: p.Tags, Since: p.Since, LastSeen: p.Seen,
@@ -176,8 +177,9 @@ func (d *Daemon) Peers(context.Context) (*control.Peers, error) {
 			c.Reason = ""
 		}
 		if p.Health != nil {
-			c.Version = p.Health.Version
+			c.Version, c.Health = p.Health.Version, healthDoc(&p)
 		}
+		c.View = peerView(&p, now)
 		if p.Conflict {
 			c.Flags = append(c.Flags, "name_conflict")
 		}

@@ -184,6 +184,30 @@ func onOff(on bool) string {
 	return "off"
 }
 
+// Trunk is a cable between two switches.
+type Trunk struct {
+	net  *Net
+	port string // the end at the first one
+}
+
+// Trunk joins two switches to one segment.
+func (b *Bridge) Trunk(to *Bridge) *Trunk {
+	n := b.net
+	n.t.Helper()
+	n.ports++
+	near, far := fmt.Sprintf("t%da", n.ports), fmt.Sprintf("t%db", n.ports)
+	n.run("ip", "-n", n.sw, "link", "add", near, "type", "veth", "peer", "name", far)
+	n.run("ip", "-n", n.sw, "link", "set", near, "master", b.name, "up")
+	n.run("ip", "-n", n.sw, "link", "set", far, "master", to.name, "up")
+	return &Trunk{net: n, port: near}
+}
+
+// Cut parts the two switches; no host's interface notices.
+func (t *Trunk) Cut() { t.net.run("ip", "-n", t.net.sw, "link", "set", t.port, "down") }
+
+// Mend undoes Cut.
+func (t *Trunk) Mend() { t.net.run("ip", "-n", t.net.sw, "link", "set", t.port, "up") }
+
 // Host is a machine: a network namespace.
 type Host struct {
 	net   *Net

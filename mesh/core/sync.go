@@ -135,6 +135,10 @@ func (c *Core) syncFrame(s *sess, kind session.Kind, raw []byte) {
 		c.misbehaved(s, kind, err.Error())
 		return
 	}
+	for _, q := range r.Quarantined {
+		// The peer only passed on what this program fails on: the session stays.
+		c.emit(TrustRejected{From: s.peer.id, Kind: q.String(), Why: "put in quarantine: " + q.Why})
+	}
 	// Removals and everything else new leave for the other peers before the answers to this one.
 	c.spread(s, r.Changes)
 	if c.byID[s.id] == nil {
@@ -184,8 +188,10 @@ func (c *Core) spread(from *sess, changes []trust.Change) {
 			}
 		}
 	}
-	for _, s := range c.live {
-		c.showView(s)
+	if slices.ContainsFunc(changes, func(ch trust.Change) bool { return ch.Kind != trust.KindHead }) { // a head is in no digest
+		for _, s := range c.live {
+			c.showView(s)
+		}
 	}
 	var source keys.NodeID
 	if from != nil {
@@ -280,8 +286,16 @@ func (c *Core) tellSome(s *sess, most int) {
 	for i := 0; i < len(c.order) && most > 0; i++ {
 		p := c.order[(begin+i)%len(c.order)]
 		if p.record != nil && p != s.peer && p.enrolled && !p.revoked {
-			c.send(s, session.Object{K: session.KindPeer, Raw: p.record})
+			c.tell(s, p)
 			most--
 		}
+	}
+}
+
+// tell passes a peer's record on, and what it last said of itself.
+func (c *Core) tell(s *sess, p *peer) {
+	c.send(s, session.Object{K: session.KindPeer, Raw: p.record})
+	if p.health != nil {
+		c.send(s, session.Object{K: session.KindHealth, Raw: p.health})
 	}
 }
