@@ -32,6 +32,7 @@ const (
 	expiryByHand = "by-hand" // its membership has a date, and that is near
 	expiryGuest  = "guest"   // it was made to end
 	expiryEnded  = "ended"   // it has, and renews itself when the machine is back
+	expiryOver   = "over"    // it has, for too long to be renewed: told of this machine's own only
 )
 
 // expiring lists the members whose certificates end soon, by the log, which every node has: the next ones first. total counts those beyond
@@ -41,8 +42,8 @@ const (
 // does not is among them in the last third of its life, if that is less than 30 days: a guest of eight hours is not news all day.
 func expiring(st *trust.State, now int64, self keys.NodeID) (out []control.Expiry, total int) {
 	for m := range st.Members() {
-		if e, ok := expiryOf(&m, now); ok {
-			e.Self = m.Node == self
+		e, ok := expiryOf(&m, now)
+		if e.Self = m.Node == self; ok || e.Self && e.Why == expiryOver {
 			e.Degraded = e.TierDays <= expiryDegraded && (e.Self || e.Why != expiryGuest)
 			e.Text, e.Next = expiryText(&e), expiryNext(&e)
 			out = append(out, e)
@@ -69,7 +70,8 @@ func expiryOf(m *trust.Member, now int64) (control.Expiry, bool) {
 		e.Why = expiryEnded
 		return e, true
 	case left <= 0:
-		return e, false // over, and known to be: it can only be enrolled again
+		e.Why = expiryOver
+		return e, false // others know, and it can only be enrolled again
 	case itself:
 		e.Why = expiryLate
 		due := enroll.DueOf(m.NotBefore, m.NotAfter) + life/30
@@ -120,7 +122,7 @@ func expiryText(e *control.Expiry) string {
 	}
 	left := time.Duration(e.LeftMS) * time.Millisecond
 	switch e.Why {
-	case expiryEnded:
+	case expiryEnded, expiryOver:
 		return fmt.Sprintf("%s ended %s ago", who, days(-left))
 	case expiryLate:
 		return fmt.Sprintf("%s ends in %s: it renews itself, and is late", who, days(left))
