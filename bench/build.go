@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -51,9 +52,9 @@ var peerPrograms = map[string]string{
 }
 
 // build makes the programs. Those of the product must build; a peer that does not is not measured.
-func build(o *options, dir string, words io.Writer) error {
+func build(ctx context.Context, o *options, dir string, words io.Writer) error {
 	p := &plan{Dir: dir, Version: runtime.Version(), Lacks: make(map[string]string)}
-	root, err := goOutput("", "list", "-m", "-f", "{{.Dir}}")
+	root, err := goOutput(ctx, "", "list", "-m", "-f", "{{.Dir}}")
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func build(o *options, dir string, words io.Writer) error {
 	}
 	p.Commit = commit(root)
 	began := time.Now()
-	if _, err := goOutput(root, "build", "-trimpath", "-ldflags=-s -w", "-o", p.program("meshkey"), "./cmd/meshkey"); err != nil {
+	if _, err := goOutput(ctx, root, "build", "-trimpath", "-ldflags=-s -w", "-o", p.program("meshkey"), "./cmd/meshkey"); err != nil {
 		return err
 	}
 	st, err := os.Stat(p.program("meshkey"))
@@ -71,7 +72,7 @@ func build(o *options, dir string, words io.Writer) error {
 	}
 	p.Size = st.Size()
 	for name, pkg := range packageTests {
-		if _, err := goOutput(root, "test", "-c", "-o", p.program(name), pkg); err != nil {
+		if _, err := goOutput(ctx, root, "test", "-c", "-o", p.program(name), pkg); err != nil {
 			p.Lacks[name] = reason(err)
 		}
 	}
@@ -79,10 +80,13 @@ func build(o *options, dir string, words io.Writer) error {
 		if contestant, _, _ := strings.Cut(name, "-"); !o.wants(contestant) {
 			continue
 		}
-		if _, err := goOutput(filepath.Join(root, "bench", "peers"), "build", "-trimpath", "-o", p.program(name), pkg); err != nil {
+		if _, err := goOutput(ctx, filepath.Join(root, "bench", "peers"), "build", "-trimpath", "-o", p.program(name), pkg); err != nil {
 			p.Lacks[name] = reason(err)
 			fmt.Fprintf(words, "%s: %v\n", name, err)
 		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	fmt.Fprintf(words, "built in %v\n", time.Since(began).Round(time.Second))
 	return p.save()
@@ -94,10 +98,9 @@ func reason(err error) string {
 	return "cannot be built: " + line
 }
 
-func goOutput(dir string, args ...string) (string, error) {
-	cmd := exec.Command("go", args...)
+func goOutput(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
-	// Peers of another module are compiled without being asked of a network where the cache has them.
 	cmd.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
 	var out, words bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &words

@@ -56,18 +56,11 @@ others run at their defaults, ssh with the cipher named, stunnel with the server
 		rows = append(rows, []string{v.What, v.measured(), v.bound(v.Want), moon, result})
 	}
 	markdown(&b, rows)
+	b.WriteString("\n## Over the no-crypto forwarder\n\nThe forwarder itself is 1. In bulk more is better, elsewhere less.\n\n")
+	markdown(&b, rep.rows(rep.Ratios, relative, true))
 	for i, group := range groups() {
 		fmt.Fprintf(&b, "\n## %s\n\n", groupTitles[i])
-		rows := [][]string{{""}}
-		for _, c := range group {
-			rows[0] = append(rows[0], c.title)
-		}
-		for _, name := range res.Order {
-			if res.Missing[name] == "" {
-				rows = append(rows, rep.row(name, group, res.Titles[name]))
-			}
-		}
-		markdown(&b, rows)
+		markdown(&b, rep.rows(rep.Figures, group, true))
 		b.WriteString("\n")
 		for _, c := range group {
 			fmt.Fprintf(&b, "- %s: %s\n", c.title, c.what)

@@ -30,6 +30,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/sovereignmesh/meshkey/internal/netns"
 )
@@ -81,7 +83,11 @@ func compare(args []string) int {
 			return code(err)
 		}
 		defer os.RemoveAll(dir)
-		if err := build(o, dir, os.Stderr); err != nil {
+		// Interrupted while it builds, it still removes what it made; afterwards package netns passes the signal on.
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		err = build(ctx, o, dir, os.Stderr)
+		stop()
+		if err != nil {
 			return code(err)
 		}
 		if err := os.Setenv(planEnv, dir); err != nil {

@@ -61,6 +61,17 @@ var columns = []column{
 	{cpuSlow, "CPU %, slow streams", 1, "CPU time of both nodes' processes meanwhile, of one core"},
 }
 
+// relative are the metrics that every contestant is held against the no-crypto forwarder in.
+var relative = []column{
+	{bulk1, "bulk, 1 stream", 2, ""},
+	{bulk4, "bulk, 4 streams", 2, ""},
+	{cpu1, "CPU s/GB, 1", 2, ""},
+	{cpu4, "CPU s/GB, 4", 2, ""},
+	{rr50, "RR p50", 2, ""},
+	{rr50Full, "RR p50, saturated", 2, ""},
+	{open50, "new stream p50", 2, ""},
+}
+
 // promise is one target: a figure of meshkey, by itself or over another figure of the same round.
 type promise struct {
 	what     string

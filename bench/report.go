@@ -16,9 +16,11 @@ const schema = "meshkey.bench/1"
 
 // report is what is said of the results.
 type report struct {
-	Schema  string    `json:"schema"`
-	Results *results  `json:"results"`
-	Figures []figure  `json:"figures"`
+	Schema  string   `json:"schema"`
+	Results *results `json:"results"`
+	Figures []figure `json:"figures"`
+	// Ratios are figures over the no-crypto forwarder's of the same round.
+	Ratios  []figure  `json:"ratios"`
 	Targets []verdict `json:"targets"`
 }
 
@@ -80,6 +82,11 @@ func summarize(res *results) *report {
 				rep.Figures = append(rep.Figures, figure{name, c.key, s})
 			}
 		}
+		for _, c := range relative {
+			if s := stats.Summarize(stats.Ratios(res.values(name, c.key), res.values(namePlain, c.key))); s.N > 0 {
+				rep.Ratios = append(rep.Ratios, figure{name, c.key, s})
+			}
+		}
 	}
 	for _, t := range targets {
 		rep.Targets = append(rep.Targets, t.judge(res))
@@ -110,9 +117,9 @@ func (t promise) judge(res *results) verdict {
 	return v
 }
 
-// figure finds a summary.
-func (rep *report) figure(contestant string, m metric) (stats.Summary, bool) {
-	for _, f := range rep.Figures {
+// find finds a summary.
+func find(figures []figure, contestant string, m metric) (stats.Summary, bool) {
+	for _, f := range figures {
 		if f.Contestant == contestant && f.Metric == m {
 			return f.Summary, true
 		}
@@ -201,16 +208,11 @@ func (rep *report) writeTable(w io.Writer) error {
 		res.Machine.Kernel, res.Machine.Go, res.Machine.Commit, res.Options.Rounds)
 	for _, group := range groups() {
 		b.WriteString("\n")
-		rows := [][]string{{""}}
-		for _, c := range group {
-			rows[0] = append(rows[0], c.title)
-		}
-		for _, name := range res.Order {
-			if res.Missing[name] == "" {
-				rows = append(rows, rep.row(name, group, name))
-			}
-		}
-		align(&b, rows)
+		align(&b, rep.rows(rep.Figures, group, false))
+	}
+	if len(rep.Ratios) > 0 {
+		b.WriteString("\nover the no-crypto forwarder, round by round\n")
+		align(&b, rep.rows(rep.Ratios, relative, false))
 	}
 	b.WriteString("\n")
 	rows := [][]string{{"target", "measured", "wanted", ""}}
@@ -237,17 +239,30 @@ func (v verdict) measured() string {
 	return spread(v.Summary, v.digits)
 }
 
-// row is a contestant's line in a table.
-func (rep *report) row(name string, group []column, title string) []string {
-	row := []string{title}
+// rows are a table of these figures, with contestants by their names or by their titles.
+func (rep *report) rows(figures []figure, group []column, titles bool) [][]string {
+	rows := [][]string{{""}}
 	for _, c := range group {
-		cell := "–"
-		if s, ok := rep.figure(name, c.key); ok {
-			cell = spread(s, c.digits)
-		}
-		row = append(row, cell)
+		rows[0] = append(rows[0], c.title)
 	}
-	return row
+	for _, name := range rep.Results.Order {
+		if rep.Results.Missing[name] != "" {
+			continue
+		}
+		row := []string{name}
+		if titles {
+			row[0] = rep.Results.Titles[name]
+		}
+		for _, c := range group {
+			cell := "–"
+			if s, ok := find(figures, name, c.key); ok {
+				cell = spread(s, c.digits)
+			}
+			row = append(row, cell)
+		}
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 // groups are the columns in tables that fit a page.

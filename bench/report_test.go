@@ -29,7 +29,7 @@ func example() *results {
 	return res
 }
 
-func find(t *testing.T, rep *report, what string) verdict {
+func judged(t *testing.T, rep *report, what string) verdict {
 	t.Helper()
 	for _, v := range rep.Targets {
 		if v.What == what {
@@ -53,7 +53,7 @@ func TestTargetsAreJudgedByRatiosOfRounds(t *testing.T) {
 		{"handshakes per second and core, the slower side, ML-KEM included", met, "2,812"},
 		{"idle daemon, resident", met, "14.2"},
 	} {
-		v := find(t, rep, c.what)
+		v := judged(t, rep, c.what)
 		if v.Result != c.result || v.measured() != c.measured {
 			t.Errorf("%s: %s, %s; want %s, %s", c.what, v.measured(), v.Result, c.measured, c.result)
 		}
@@ -84,7 +84,7 @@ func TestTable(t *testing.T) {
 	}
 	for _, want := range []string{
 		"7.20 (2.40–12.00)", "≥ 0.55 ×", "MISSED", "ssh: not measured: needs Debian package openssh-server", "failed: round 2, meshkey: it broke",
-		"1,200 (1,200–1,200)", "≤ 12,288 B", "≥ 2,000 /s",
+		"1,200 (1,200–1,200)", "over the no-crypto forwarder, round by round", "2.00 (2.00–2.00)", "≤ 12,288 B", "≥ 2,000 /s",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the table does not say %q:\n%s", want, b.String())
@@ -105,10 +105,10 @@ func TestJSONKeepsEverything(t *testing.T) {
 	if err := json.Unmarshal(b, &back); err != nil {
 		t.Fatal(err)
 	}
-	if back.Schema != schema || len(back.Results.Turns) != 10 || len(back.Targets) != len(targets) || back.Results.Turns[3].Values[rr50] != 80 {
+	if back.Schema != schema || len(back.Ratios) != 6 || len(back.Results.Turns) != 10 || len(back.Targets) != len(targets) || back.Results.Turns[3].Values[rr50] != 80 {
 		t.Errorf("%+v", back)
 	}
-	if v := find(t, &back, "bulk, 1 stream, of the no-crypto forwarder"); v.Result != met || v.N != 5 {
+	if v := judged(t, &back, "bulk, 1 stream, of the no-crypto forwarder"); v.Result != met || v.N != 5 {
 		t.Errorf("%+v", v)
 	}
 }

@@ -90,9 +90,10 @@ func newRig(p *plan, words io.Writer) (r *rig, err error) {
 	n.Cable(r.client, clientIP+"/24", r.server, serverIP+"/24")
 	for _, h := range []*netns.Host{r.client, r.server} {
 		h.Sysctl("net.ipv4.tcp_congestion_control", "reno")
-		// A thousand slow streams, each with a connection of its own, are opened at once.
+		// New streams by the ten thousand must run out of neither queues nor ports: the ports of ended ones are used again.
 		h.Sysctl("net.core.somaxconn", "4096")
-		h.Sysctl("net.ipv4.ip_local_port_range", "20000 65000")
+		h.Sysctl("net.ipv4.ip_local_port_range", "10000 65000")
+		h.Sysctl("net.ipv4.tcp_tw_reuse", "1")
 	}
 	r.load, err = r.helper(r.server, "load", request{Do: doServe, Addr: "0.0.0.0:" + targetPort})
 	return r, err
