@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/bench/internal/load"
@@ -68,8 +69,8 @@ func help(args []string, out io.Writer) error {
 		return plain.New(q.Target).Serve(ln)
 	case doAwake:
 		fmt.Fprintln(out, "ready")
-		for {
-			//lint:ignore SA5002 it must not sleep
+		for n := 0; ; n++ {
+			runtime.KeepAlive(n) // it must not sleep
 		}
 	case doBulk:
 		a.Bulk, err = load.SendBulk(q.Addr, q.Streams, q.For, q.Rate)
