@@ -32,7 +32,7 @@ const (
 	expiryByHand = "by-hand" // its membership has a date, and that is near
 	expiryGuest  = "guest"   // it was made to end
 	expiryEnded  = "ended"   // it has, and renews itself when the machine is back
-	expiryOver   = "over"    // it has, and can only be enrolled again: news to its own machine alone
+	expiryOver   = "over"    // it has, for too long to be renewed: told of this machine's own only
 )
 
 // expiring lists the members whose certificates end soon, by the log, which every node has: the next ones first. total counts those beyond
@@ -42,8 +42,8 @@ const (
 // does not is among them in the last third of its life, if that is less than 30 days: a guest of eight hours is not news all day.
 func expiring(st *trust.State, now int64, self keys.NodeID) (out []control.Expiry, total int) {
 	for m := range st.Members() {
-		if e, ok := expiryOf(&m, now); ok && (e.Why != expiryOver || m.Node == self) {
-			e.Self = m.Node == self
+		e, ok := expiryOf(&m, now)
+		if e.Self = m.Node == self; ok || e.Self && e.Why == expiryOver {
 			e.Degraded = e.TierDays <= expiryDegraded && (e.Self || e.Why != expiryGuest)
 			e.Text, e.Next = expiryText(&e), expiryNext(&e)
 			out = append(out, e)
@@ -71,7 +71,7 @@ func expiryOf(m *trust.Member, now int64) (control.Expiry, bool) {
 		return e, true
 	case left <= 0:
 		e.Why = expiryOver
-		return e, true
+		return e, false // others know, and it can only be enrolled again
 	case itself:
 		e.Why = expiryLate
 		due := enroll.DueOf(m.NotBefore, m.NotAfter) + life/30
@@ -154,7 +154,7 @@ func (d *Daemon) watchExpiry(told map[keys.NodeID]int) {
 	near := map[keys.NodeID]int{}
 	for m := range st.Members() {
 		e, ok := expiryOf(&m, now)
-		if e.Self = m.Node == d.key.NodeID(); !ok || e.Why == expiryOver && !e.Self {
+		if e.Self = m.Node == d.key.NodeID(); !ok && !(e.Self && e.Why == expiryOver) {
 			continue
 		}
 		near[m.Node] = e.TierDays

@@ -45,7 +45,7 @@ func TestExpiryOf(t *testing.T) {
 	} {
 		m := trust.Member{Name: "m", NotBefore: begun, NotAfter: begun + c.life, RenewUntil: c.renewUntil}
 		e, ok := expiryOf(&m, m.NotAfter-c.left)
-		if ok != (c.why != "") || ok && (e.Why != c.why || e.TierDays != c.tier || e.LeftMS != c.left*1000) {
+		if ok != (c.why != "" && c.why != expiryOver) || !ok && c.why == expiryOver && e.Why != expiryOver || ok && (e.Why != c.why || e.TierDays != c.tier || e.LeftMS != c.left*1000) {
 			t.Errorf("%s: %v %+v", c.what, ok, e)
 		}
 	}

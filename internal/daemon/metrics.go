@@ -105,7 +105,7 @@ func (d *Daemon) expiryMetrics(p page) {
 	}
 	for m := range st.Members() {
 		members = append(members, m)
-		if e, ok := expiryOf(&m, now); ok && e.Why != expiryOver {
+		if e, ok := expiryOf(&m, now); ok {
 			tiers[strconv.Itoa(e.TierDays)]++
 		}
 	}
