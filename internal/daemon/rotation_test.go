@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -321,4 +322,35 @@ type sub struct {
 
 func (s sub) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
 	return s.FS.OpenFile(s.prefix+name, flag, perm)
+}
+
+// A machine that somebody revoked while it got a new key is told of, for a month; one that was only rotated is not.
+func TestRevocationThatCrossedARotation(t *testing.T) {
+	w := newTurning(t)
+	w.must(w.rotate())
+	now := w.issuer.Now()
+	if got := racedWarnings(w.store.Current(), now); len(got) != 0 {
+		t.Fatal(got)
+	}
+	// A revocation with another reason, beside the succession, stands for that of another issuer.
+	other := newTurning(t)
+	next := keys.NewSigningKey()
+	k, err := keys.ReadKeyFile(other.disk, fileNode, keys.KindNode, other.mesh, other.dir.unlock(nil))
+	other.must(err)
+	old, err := k.SigningKey()
+	other.must(err)
+	cert, err := identity.IssueCertificate(identity.Certificate{
+		Mesh: other.mesh, Node: next.NodeID(), Serial: 2, Issuer: other.issuer.Key.Public(), NotBefore: now, NotAfter: now + 86400, Name: "gpu1",
+	}, other.issuer.Key)
+	other.must(err)
+	other.must(other.issuer.Append(trust.EnrollOp(cert), trust.OpRevokeNode{
+		Node: other.old, Successor: &trust.Successor{Node: next.NodeID(), Sig: trust.RotateSignature(other.mesh, old, next.NodeID())},
+	}))
+	got := racedWarnings(other.store.Current(), now)
+	if len(got) != 1 || !strings.Contains(got[0].Text, "issuer i revoked a key of gpu1") || got[0].Next != "if the machine was meant: meshkey revoke gpu1" {
+		t.Fatal(got)
+	}
+	if got := racedWarnings(other.store.Current(), now+raceWindow+10); len(got) != 0 {
+		t.Fatal("for ever", got)
+	}
 }
