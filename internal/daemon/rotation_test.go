@@ -14,6 +14,7 @@ import (
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/internal/enroll"
 	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/mesh"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -287,6 +288,9 @@ func TestLeaveInterrupted(t *testing.T) {
 		w.must(err)
 		w.must(keys.WriteKeyFile(w.disk, fileGroup(1), to, keys.GroupMaterial(w.mesh, keys.NewGroupSecret(1))))
 		w.must(durable.WriteFile(w.disk, "meshkey.toml", []byte("# stays")))
+		for _, name := range mesh.StateFiles() {
+			w.must(durable.WriteFile(w.disk, name, []byte("x")))
+		}
 		w.disk.CutPower(n, false)
 		_, err = w.dir.leave()
 		w.disk.Crash()
@@ -305,6 +309,11 @@ func TestLeaveInterrupted(t *testing.T) {
 		}
 		if merr == nil || w.dir.has(fileGroup(1)) || w.dir.has(fileNode) || w.dir.has("left-1/"+fileGroup(1)) || !w.dir.has("left-1/"+fileNode) || !w.dir.has("meshkey.toml") {
 			t.Fatal("not everything is aside, or too much")
+		}
+		for _, name := range mesh.StateFiles() {
+			if w.dir.has(name) || !w.dir.has("left-1/"+name) {
+				t.Fatal(name, "stays behind")
+			}
 		}
 		left := &stateDir{path: "left", fs: sub{w.disk, "left-1/"}}
 		if m, _, err := left.readMember(); err != nil || m.Mesh != w.mesh {
