@@ -171,3 +171,27 @@ func TestAskLeave(t *testing.T) {
 		t.Fatal("somebody answers a node without sessions")
 	}
 }
+
+// A session that ends because the key is revoked is no yes either: it may be that the answer was lost, and may be a lie.
+func TestLostAnswerToLeaveIsNoYes(t *testing.T) {
+	w, a, b, l := asking(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	lost := func(id keys.NodeID, _ func([]byte)) error {
+		c, err := a.store.AppendOwn(w.issuer, time.Now().Unix(), trust.OpRevokeNode{Node: id})
+		if err == nil {
+			a.Publish(c)
+		}
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for late := time.Now().Add(5 * time.Second); session.State(l.state.Load()) != session.Closed && time.Now().Before(late); {
+			<-tick.C
+		}
+		return err
+	}
+	a.leaving.Store(&lost)
+	_, err := b.AskLeave(ctx)
+	if r, no := errors.AsType[*RefusedError](err); err == nil || no && r.Code != session.CodeRevoked {
+		t.Fatal("an end without an answer:", err)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh"
+	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -50,6 +51,9 @@ func (d *Daemon) Leave(ctx context.Context, by control.Caller, r *control.LeaveR
 	switch {
 	case err == nil:
 		res.Applied, res.Issuer = true, d.ref(issuer)
+	case !r.Force && revokedSays(err):
+		return nil, control.Errorf(control.Denied, "ask an admin: meshkey peers, on an issuer; if it is so: meshkey leave --force",
+			"an issuer says that this node's key is revoked already, and that cannot be checked from here: the log is shown to members only")
 	case !r.Force:
 		return nil, control.Errorf(control.Unreachable, "try again when an issuer's daemon runs; or leave with --force, and have an admin run: meshkey revoke "+d.cert.Name,
 			"nobody could revoke this node's key, so nothing has changed: %w", err)
@@ -67,6 +71,12 @@ func (d *Daemon) Leave(ctx context.Context, by control.Caller, r *control.LeaveR
 	d.next.Store(nextLeave)
 	d.stop()
 	return res, nil
+}
+
+// revokedSays reports whether an issuer has said so. It may be an answer that was lost, or a lie.
+func revokedSays(err error) bool {
+	r, ok := errors.AsType[*mesh.RefusedError](err)
+	return ok && r.Code == session.CodeRevoked
 }
 
 // wouldLeave is what leaving ends.
