@@ -84,10 +84,12 @@ func TestRotateNode(t *testing.T) {
 	if err != nil || len(would.Grants) != 2 || gpu.holds("rotation") || gpu.holds("node-next.age") {
 		t.Fatal("a dry run", would, err)
 	}
+	began := time.Now()
 	res, err := gpu.client.RotateNode(t.Context(), &control.RotateNodeRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	answered := time.Since(began)
 	if res.Old.ID != old || res.New.ID == old || res.New.Name != "gpu1" || res.Issuer.Name != "nas" {
 		t.Fatalf("%+v", res)
 	}
@@ -96,6 +98,7 @@ func TestRotateNode(t *testing.T) {
 		eventually(t, "gpu1 up at "+h.name, 20*time.Second, func() bool { return h.peerState("gpu1") == "up/full" })
 	}
 	both("after")
+	t.Logf("answered after %v, serves both ways after %v", answered, time.Since(began))
 	peers, err := laptop.client.Peers(t.Context())
 	if err != nil {
 		t.Fatal(err)
