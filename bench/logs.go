@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/durable"
@@ -213,10 +211,10 @@ func forget(dir string) error {
 			return err
 		}
 		defer f.Close()
-		if err := unix.Fsync(int(f.Fd())); err != nil {
+		if err := f.Sync(); err != nil {
 			return err
 		}
-		return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+		return dropCached(f)
 	})
 }
 
