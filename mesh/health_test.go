@@ -38,7 +38,8 @@ func TestHealthIsPassedOn(t *testing.T) {
 	a, b, c := w.member("a"), w.member("b"), w.member("c")
 	a.run()
 	b.run()
-	l := full(a, b)
+	neighbour := full(a, b)
+	l := &link{peer: neighbour.peer} // its own bucket belongs to its reader
 	now := time.Now()
 	before := a.peer(t, c)
 	a.healthTold(l, w.summary(c.key, now.Add(-time.Hour), 100))
@@ -88,7 +89,7 @@ func TestHealthIsPassedOn(t *testing.T) {
 		a.mu.Unlock()
 	}
 	// A neighbour's own word counts, whatever others say.
-	eventually(t, "b's own summary", 10*time.Second, func() bool { return l.health.Load() != nil })
+	eventually(t, "b's own summary", 10*time.Second, func() bool { return neighbour.health.Load() != nil })
 	a.healthTold(l, w.summary(b.key, time.Now(), 999))
 	if p := a.peer(t, b); p.HealthTold || p.Health.Load == 999 {
 		t.Fatalf("of a neighbour: %+v", p)
