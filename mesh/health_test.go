@@ -55,6 +55,9 @@ func TestHealthIsPassedOn(t *testing.T) {
 	if p := a.peer(t, c); p.Health.Load != 200 {
 		t.Fatalf("an older one took its place: %+v", p.Health)
 	}
+	a.mu.Lock()
+	held200 := a.told[c.key.NodeID()].raw
+	a.mu.Unlock()
 	stranger := keys.NewSigningKey()
 	empty := func() []byte {
 		body, err := session.EncodeHeartbeat(session.Heartbeat{Degree: 1})
@@ -78,13 +81,15 @@ func TestHealthIsPassedOn(t *testing.T) {
 			return raw
 		}(),
 	} {
-		a.mu.Lock()
-		held := len(a.told)
-		a.mu.Unlock()
 		a.healthTold(l, raw)
 		a.mu.Lock()
-		if len(a.told) != held || a.told[c.key.NodeID()].health.Load != 200 {
-			t.Errorf("a summary %s was taken", what)
+		for _, t2 := range a.told {
+			if string(t2.raw) == string(raw) {
+				t.Errorf("a summary %s was taken", what)
+			}
+		}
+		if string(a.told[c.key.NodeID()].raw) != string(held200) {
+			t.Errorf("a summary %s took the place of another", what)
 		}
 		a.mu.Unlock()
 	}
@@ -150,7 +155,7 @@ func TestOwnHealthIsTold(t *testing.T) {
 	eventually(t, "b has a's signed summary", 10*time.Second, func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return b.told[a.key.NodeID()].health != nil
+		return b.told[a.key.NodeID()].raw != nil
 	})
 	if one := a.ownHealth(); string(one) != string(a.ownHealth()) {
 		t.Fatal("every session costs a signature")
