@@ -16,6 +16,8 @@ const (
 	pathGrants       = "/v1/grants"
 	pathDecision     = "/v1/decision"
 	pathVersion      = "/v1/version"
+	pathMetrics      = "/v1/metrics"
+	pathMetricsText  = "/metrics"
 	pathReady        = "/v1/ready"
 	pathInvites      = "/v1/invites"
 	pathAuditLog     = "/v1/audit/log"
@@ -27,6 +29,8 @@ const (
 	pathUngrant      = "/v1/ungrant"
 	pathRevoke       = "/v1/revoke"
 	pathRotateGroup  = "/v1/rotate/group"
+	pathRotateNode   = "/v1/rotate/node"
+	pathLeave        = "/v1/leave"
 	pathInvite       = "/v1/invite"
 	pathInviteRemove = "/v1/invite/remove"
 	pathPending      = "/v1/pending"
@@ -65,6 +69,10 @@ func (s *Server) routes() http.Handler {
 	get(pathDoctor, read, answerTimeout, func(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
 		return answer(b.View.Doctor(r.Context()))
 	})
+	get(pathMetrics, read, answerTimeout, func(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
+		return answer(b.View.Metrics(r.Context()))
+	})
+	get(pathMetricsText, read, answerTimeout, s.metricsText)
 	get(pathVersion, read, answerTimeout, func(http.ResponseWriter, *http.Request, Caller) (Document, error) {
 		return b.Process.Version(), nil
 	})
@@ -91,6 +99,8 @@ func (s *Server) routes() http.Handler {
 	post(pathUngrant, MaxWait+answerTimeout, change(b.Policy.Ungrant))
 	post(pathRevoke, MaxWait+answerTimeout, change(b.Policy.Revoke))
 	post(pathRotateGroup, MaxWait+answerTimeout, change(b.Policy.RotateGroup))
+	post(pathRotateNode, MaxWait+answerTimeout, change(b.Life.RotateNode))
+	post(pathLeave, MaxWait+answerTimeout, change(b.Life.Leave))
 	post(pathInvite, answerTimeout, change(b.Invites.CreateInvite))
 	post(pathInviteRemove, answerTimeout, change(s.removeInvite))
 	post(pathApprove, answerTimeout, change(b.Invites.Approve))

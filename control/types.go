@@ -52,6 +52,23 @@ type Status struct {
 	Audit       AuditInfo       `json:"audit"`
 	Connections []Connection    `json:"connections,omitempty"`
 	Warnings    []Warning       `json:"warnings,omitempty"`
+	Expiring    []Expiry        `json:"expiring,omitempty"`       // certificates that end soon, the next first, this node's among them
+	ExpiringAll int             `json:"expiring_total,omitempty"` // with those that the list leaves out
+}
+
+// Expiry is a certificate that ends soon. Why is late (it renews itself and should have), by-hand (its membership ends at a date), guest
+// (it was made to end) or ended (it renews itself when its machine is back). TierDays is 30, 14, 7 or 1: at most so many days are left; 0
+// is ended. Degraded ones are among the warnings, too.
+type Expiry struct {
+	Node     NodeRef   `json:"node"`
+	NotAfter time.Time `json:"not_after"`
+	LeftMS   int64     `json:"left_ms"`
+	TierDays int       `json:"tier_days"`
+	Why      string    `json:"why"`
+	Self     bool      `json:"self,omitempty"`
+	Degraded bool      `json:"degraded,omitempty"`
+	Text     string    `json:"text"`
+	Next     string    `json:"next,omitempty"`
 }
 
 func (*Status) SchemaName() string { return "meshkey.status/1" }

@@ -124,12 +124,13 @@ func (h *host) dial(addr string) *net.TCPConn {
 func allow(t *testing.T, nas, gpu, laptop *host, service, port string) (addr string) {
 	t.Helper()
 	gpu.must("expose", service, port)
-	nas.must("grant", "laptop", "gpu1/"+service)
-	eventually(t, "grant known to laptop", time.Second, func() bool {
-		d, err := laptop.client.Decide(t.Context(), control.DecideRequest{Target: "gpu1/" + service})
+	target := gpu.name + "/" + service
+	nas.must("grant", laptop.name, target)
+	eventually(t, "grant known to "+laptop.name, time.Second, func() bool {
+		d, err := laptop.client.Decide(t.Context(), control.DecideRequest{Target: target})
 		return err == nil && d.Allowed
 	})
-	return laptop.connect("gpu1/" + service)
+	return laptop.connect(target)
 }
 
 func TestServiceWithCurl(t *testing.T) {

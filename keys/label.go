@@ -19,14 +19,16 @@ var (
 	LabelReceipt = Label{"receipt"}
 	LabelWitness = Label{"witness"}
 	LabelAudit   = Label{"audit"}
+	LabelCache   = Label{"cache"}
 	LabelHealth  = Label{"health"}
+	LabelLeave   = Label{"leave"}
 )
 
 // Labels lists every signature domain, for the test that proves them unique and prefix-free.
 func Labels() []Label {
 	return []Label{
 		LabelRoot, LabelEntry, LabelHead, LabelCert, LabelBinding, LabelBeacon, LabelCSR, LabelRotate, LabelReceipt, LabelWitness,
-		LabelAudit, LabelHealth,
+		LabelAudit, LabelCache, LabelHealth, LabelLeave,
 	}
 }
 

@@ -22,6 +22,16 @@ func (n *Node) auditLater(e audit.Event) {
 	}
 }
 
+// auditQuarantined tells what of the log itself this program failed on when it started.
+func (n *Node) auditQuarantined() {
+	for _, q := range n.store.Quarantined() {
+		n.log.Error("this program fails on something in the trust log; it counts for nothing here: report it and upgrade", "what", q, "why", q.Why)
+		n.auditLater(audit.Event{
+			Code: audit.EntryReject, Actor: n.self.Compact(), Reason: "put in quarantine: " + q.Why, Verdict: audit.Denied, Target: q.String(),
+		})
+	}
+}
+
 func (n *Node) auditRefused(id keys.NodeID, code session.Code, at netip.AddrPort) {
 	n.auditLater(audit.Event{
 		Code: audit.SessionRefuse, Actor: id.Compact(), Target: at.String(), Verdict: audit.Denied, Reason: code.String(),

@@ -36,12 +36,31 @@
 // (services, the group secret, peer records) follows the READY that allows it, and the receiver looks at it only when its core
 // has seen that READY.
 //
+// # New keys
+//
+// The keys of a session and of its streams are replaced in band (rekey.go) every two minutes if data moved, every quarter of an hour if
+// none did, and after 64 GiB under one key: by the session's dialer, or because its acceptor asked, which counts once in 30 s. A peer that
+// does not offer it gets a successor of the session, make before break. Keys that were due for a minute end the session.
+//
+// # Connections kept ready
+//
+// A peer to which streams are opened has 2 to 4 connections parked (warm.go), which are closed after 60 s without use. A peer that dialled the
+// session and cannot be dialled is asked by DIAL: it connects to the address it dialled the session at, never to one a message names,
+// with up to 4 connections for each of 8 DIALs a second. A parked connection gives no right: its OPEN is decided as any other.
+//
 // # Enrolment
 //
 // [Join] is the newcomer's side. It authenticates the mesh by the invite before it sends anything of itself: the issuer proves the
 // invite's secret and the node key the invite names, and the trust log must lead from the mesh id to that node's membership. The
 // issuer's side is one transaction of internal/enroll, recorded in the audit log before it has any effect. It serves 16 newcomers at a
 // time, 4 of one host and 8 of one invite, each for 30 seconds; those beyond are closed with code 9.
+//
+// # A member's own key
+//
+// [Node.AskRotation] and [Node.AskLeave] ask an issuer over a session, with a signature that is good in this session only; who issues is what
+// beacons claim, so an answer is believed as far as it proves itself: a rotation by the enrolment that follows, a leave by the entry that
+// revokes. The answer to LEAVE goes out when the entry is durable and before it cuts the session. Both are offered by a feature bit, so that
+// an older issuer is not asked.
 //
 // # Limits
 //

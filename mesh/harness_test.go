@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,12 +83,15 @@ type host struct {
 	key    *keys.SigningKey
 	cert   *identity.SignedCertificate
 	disk   *durable.Mem
+	truth  *durable.Mem // of the trust log; nil before the first open
 	state  *durable.Mem
 	hangs  durable.FS // in place of disk for the audit log, if set
 	store  *trust.Store
 	log    *audit.Log
 	issuer *enroll.Issuer
 	boot   identity.BootID
+	// leaving is what this node does when another one asks to be revoked
+	leaving atomic.Pointer[func(keys.NodeID, func([]byte)) error]
 
 	stop func()
 }
@@ -164,14 +168,16 @@ func (w *world) allow(who, on *host, service string) trust.OpGrant {
 func (h *host) open() {
 	t := h.w.t
 	t.Helper()
-	tfs := durable.NewMem()
-	var frames []trust.Frame
-	ok(t, trust.Create(tfs, h.w.genesis, nil, frames))
+	fresh := h.truth == nil
+	if fresh {
+		h.truth = durable.NewMem()
+		ok(t, trust.Create(h.truth, h.w.genesis, nil, nil))
+	}
 	var err error
-	h.store, err = trust.Open(tfs, h.w.id)
+	h.store, err = trust.Open(h.truth, h.w.id)
 	ok(t, err)
 	pos, _, _ := h.w.author.Current().Position(h.w.issuer.Public())
-	for seq := uint64(1); seq <= pos; seq++ {
+	for seq := uint64(1); fresh && seq <= pos; seq++ {
 		h.apply(seq)
 	}
 	var logs durable.FS = h.disk
@@ -194,6 +200,7 @@ func (h *host) open() {
 	cfg := Config{
 		Key: h.key, Certificate: h.cert, Secrets: secrets, Trust: h.store, Audit: h.log, Network: network, State: h.state,
 		Epoch: uint64(time.Now().Unix()), AES: true, Issuer: h.issuer, Version: "test", Log: logger(t, h.name),
+		Leaving: func(id keys.NodeID, then func([]byte)) error { return (*h.leaving.Load())(id, then) },
 	}
 	rand.Read(cfg.Boot[:])
 	rand.Read(cfg.Seed[:])

@@ -44,7 +44,7 @@ func (n *Node) ownHealth() []byte {
 // and gives no address.
 func (n *Node) healthTold(l *link, raw []byte) {
 	now := time.Now()
-	if !l.records.take(now) {
+	if !l.records.of(recordsPerSecond, recordsBurst).AllowN(now, 1) {
 		n.count("health.flood")
 		return
 	}

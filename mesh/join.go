@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/handshake"
 	"github.com/sovereignmesh/meshkey/identity"
-	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
@@ -80,8 +80,12 @@ type JoinConfig struct {
 	Tags []string
 	// Again says that an earlier attempt may be waiting for approval, which outlives the invite's own time.
 	Again bool
+	// Resumes says that the invite is a rotation's, which is answered for ever: silence says nothing about it, only a no does.
+	Resumes bool
 	// Waiting is the channel binding of a request that was noted: ask for its answer, and nothing anew.
 	Waiting *keys.Hash
+
+	rate float64 // entries asked for per second; 0: trust.HurryRate
 }
 
 // Membership is what a newcomer has when it is a member.
@@ -124,7 +128,7 @@ func Join(ctx context.Context, cfg JoinConfig) (*Membership, error) {
 	if last == nil {
 		last = errors.New("the invite names no address that can be used here")
 	}
-	if expired {
+	if expired && !cfg.Resumes {
 		return nil, fmt.Errorf("%w (and nothing of it waits for approval where it was made: %w)", ErrInviteExpired, last)
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnreachable, last)
@@ -142,8 +146,10 @@ type joiner struct {
 	cfg   JoinConfig
 	ctl   *session.Control
 	res   *handshake.Result
+	conn  net.Conn
 	start time.Time
 
+	mu     sync.Mutex // while the log is learned; then the one goroutine of the enrolment has it all
 	memory *trust.Memory
 	sync   *trust.Sync
 }
@@ -175,7 +181,7 @@ func joinAt(ctx context.Context, cfg JoinConfig, at netip.AddrPort) (m *Membersh
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	j := &joiner{cfg: cfg, ctl: session.NewControl(conn, res.Keys, res.Role), res: res, start: time.Now()}
+	j := &joiner{cfg: cfg, ctl: session.NewControl(conn, res.Keys, res.Role), res: res, conn: conn, start: time.Now()}
 	defer j.ctl.Close(session.CodeNormal)
 	if err := conn.SetReadDeadline(time.Now().Add(enrolTime)); err != nil {
 		return nil, false, err
@@ -275,75 +281,6 @@ func (j *joiner) trustFrame(k session.Kind, raw []byte) error {
 		return fmt.Errorf("%w: its trust log does not verify: %w", ErrWrongMesh, err)
 	}
 	return j.send(r.Send)
-}
-
-// learn reads the log until nothing the issuer has is missing.
-func (j *joiner) learn() error {
-	for {
-		b, raw, err := j.receive()
-		if err != nil {
-			if ce, ok := errors.AsType[*session.ClosedError](err); ok && ce.Code == session.CodeLimit {
-				return errors.New("the issuer enrols too many machines at this moment; run the same command again, the invite is still yours")
-			}
-			return fmt.Errorf("learning the mesh's trust log: %w", err)
-		}
-		if r, ok := b.(session.Refused); ok {
-			return j.refused(r.Code)
-		}
-		k := b.Kind()
-		switch k {
-		case session.KindRoot, session.KindVec, session.KindEntry, session.KindEvidence, session.KindHead:
-		default:
-			continue
-		}
-		if j.memory == nil {
-			var o logObject
-			if k != session.KindRoot || wire.Unmarshal(raw, &o) != nil {
-				return fmt.Errorf("%w: it does not begin with its first root", ErrWrongMesh)
-			}
-			if j.memory, err = trust.NewMemory(o.Raw, j.cfg.Invite.Heads); err != nil {
-				return fmt.Errorf("%w: %w", ErrWrongMesh, err)
-			}
-			if j.memory.Current().Mesh() != j.cfg.Invite.Mesh {
-				return fmt.Errorf("%w: its first root founds another mesh", ErrWrongMesh)
-			}
-			j.sync = trust.NewHub(j.memory).NewSync(false)
-			continue
-		}
-		if err := j.trustFrame(k, raw); err != nil {
-			return err
-		}
-		if k == session.KindVec {
-			if err := j.lacksHead(raw); err != nil {
-				return err
-			}
-			if err := j.send(j.sync.Vec(j.mono())); err != nil {
-				return err
-			}
-		}
-		if j.sync.Synced() {
-			return nil
-		}
-	}
-}
-
-// lacksHead looks at the first vector for what the invite promises: an issuer that does not hold the chains it made the invite with is
-// not the one that made it, and waiting for them would be in vain.
-func (j *joiner) lacksHead(raw []byte) error {
-	v, err := trust.ParseVector(raw)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrWrongMesh, err)
-	}
-	for _, h := range j.cfg.Invite.Heads {
-		held := false
-		for _, p := range v.Issuers {
-			held = held || p.Issuer == h.Issuer && (p.Seq > h.Seq || p.Seq == h.Seq && p.Hash == h.Hash)
-		}
-		if !held {
-			return fmt.Errorf("%w: an issuer's log is not the one the invite names", ErrWrongMesh)
-		}
-	}
-	return nil
 }
 
 // authenticate checks that the log is the invite's, and that it makes the node that answered a member.

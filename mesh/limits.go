@@ -91,6 +91,10 @@ const (
 	openWait = 2 * time.Second
 	// enrolTime bounds a whole enrolment at the issuer.
 	enrolTime = 30 * time.Second
+	// learnTick is how often a newcomer asks on for the mesh's log: what may be asked for at a time is answered in less. learnWrite
+	// bounds the wait for an issuer that takes nothing.
+	learnTick  = 50 * time.Millisecond
+	learnWrite = 10 * time.Second
 	// seedFast and seedSlow are how often a seed is asked: quickly while the node knows nobody, rarely after that.
 	seedFast = 5 * time.Second
 	seedSlow = 60 * time.Second
@@ -99,6 +103,23 @@ const (
 	// maxReceiptEntries is of how many entries it is remembered where they came from, maxReceipts how many receipts of one are kept.
 	maxReceiptEntries = 256
 	maxReceipts       = 1 << 14
+	// rekeyAskPause is the time between two REKEY_ASK on one session, sent or obeyed.
+	rekeyAskPause = 30 * time.Second
+	// rekeyPause and rekeyBurst bound the rekeys of one session that are answered: each costs half a millisecond of a core.
+	rekeyPause = time.Second
+	rekeyBurst = 4
+	// warmMin and warmMax are how many connections are kept ready to a peer in use: the second once streams have found none.
+	warmMin = 2
+	warmMax = 4
+	// dialBackAfter is how long a connect is tried before a peer that dialled the session is asked to connect as well, and dialBackAgain when it is
+	// asked anew.
+	dialBackAfter = 250 * time.Millisecond
+	dialBackAgain = time.Second
+	// maxDialBack is the most connections one DIAL asks for, and dialBackPerSecond how many DIALs of one peer are obeyed.
+	maxDialBack       = 4
+	dialBackPerSecond = 8
+	// lastWords is how long what a peer said is read on after a write to it has failed.
+	lastWords = 20 * time.Millisecond
 	// receiptRate and receiptBurst bound what one peer may pass on: the receipts of a mesh of 10,000 for one entry come by a handful
 	// of peers. receiptsPerSecond and receiptsBurst bound this node's own.
 	receiptRate       = 500
@@ -122,6 +143,12 @@ const (
 	renewPause      = 10 * time.Second
 	renewBurst      = 3
 	renewsPerSecond = 20
+	// lifeAnswer bounds the wait for an issuer's answer about this node's own key: two fsyncs on a slow disk. lifePoll is how often it is
+	// looked for sessions meanwhile.
+	lifeAnswer = 10 * time.Second
+	lifePoll   = 50 * time.Millisecond
+	// leaveFlush bounds how long a revocation a node has asked for itself waits until the answer is on its way.
+	leaveFlush = time.Second
 	// stopTime bounds telling the peers that this node goes.
 	stopTime = 2 * time.Second
 	// acceptPause is the wait after a failed accept: out of descriptors, which passes.

@@ -50,7 +50,10 @@ type Config struct {
 	// Save makes a renewed certificate durable before it is used; nil: it is kept in memory.
 	Save   func(*identity.SignedCertificate) error
 	Health func() Health // what the host knows of itself; may be nil
-	Log    *slog.Logger  // diagnostics
+	// Leaving revokes a node that asks for it. then is called with the entry when it is durable and before it has an effect; nil on a node
+	// that never issues.
+	Leaving func(node keys.NodeID, then func(entry []byte)) error
+	Log     *slog.Logger // diagnostics
 }
 
 // Unrecorded says what a node does while its audit log cannot be written. Removals work in every case.
@@ -148,6 +151,7 @@ type Node struct {
 	signed     []byte                             // own health summary, for others to pass on
 	signedAt   time.Time                          // when that was made
 	refusals   map[keys.NodeID]refusal            // how peers ended sessions that never were full
+	lifeAsked  map[core.SessionID]lifeQuestion    // what this node has asked about its own key
 	changed    chan struct{}                      // closed and replaced when a session's state changes
 	interfaces []interfaceView                    //
 }
@@ -197,7 +201,8 @@ func New(cfg Config) (*Node, error) {
 		services: map[string]*service{}, links: map[core.SessionID]*link{}, dials: map[core.DialID]context.CancelFunc{},
 		knownAddrs: map[netip.Addr]int{}, fullAddrs: map[netip.Addr]int{}, endpoints: map[keys.NodeID][]netip.AddrPort{},
 		presence: map[keys.NodeID]presence{}, dialErrs: map[keys.NodeID]string{}, records: map[keys.NodeID][]byte{}, told: map[keys.NodeID]told{}, refusals: map[keys.NodeID]refusal{},
-		changed: make(chan struct{}), trustKick: make(chan struct{}, 1), svcKick: make(chan struct{}, 1),
+		lifeAsked: map[core.SessionID]lifeQuestion{},
+		changed:   make(chan struct{}), trustKick: make(chan struct{}, 1), svcKick: make(chan struct{}, 1),
 	}
 	n.ctx, n.cut = context.WithCancel(context.Background())
 	n.cert.Store(cfg.Certificate)
@@ -279,6 +284,7 @@ func (n *Node) Run(ctx context.Context) error {
 	spawn("keeping addresses", n.known.run)
 	loopDone := make(chan struct{})
 	n.wg.Go(func() { defer close(loopDone); n.loop(inner, ctx.Done()) })
+	n.auditQuarantined()
 	n.post(core.Start{})
 	n.wg.Go(n.tellPeers)
 	close(n.ready)

@@ -182,6 +182,39 @@ func (n *Node) Endpoints() []netip.AddrPort {
 	return nil
 }
 
+// Handshakes returns how many handshakes of others have succeeded here, and how many ended for each reason.
+func (n *Node) Handshakes() (done uint64, refused map[string]uint64) {
+	done, drops := n.acceptor.Counts()
+	refused = map[string]uint64{}
+	for r, v := range drops {
+		refused[r.String()] += v
+	}
+	return done, refused
+}
+
+// Carried counts this node's sessions and streams.
+func (n *Node) Carried() (sessions, streams int) {
+	for _, p := range n.Peers() {
+		if p.Session != "" {
+			sessions++
+		}
+		streams += p.Streams
+	}
+	return sessions, streams
+}
+
+// RevokedBy returns the peers that have ended a session since then because this node's key is revoked, as they proved to be who says so.
+func (n *Node) RevokedBy(since time.Time) (ids []keys.NodeID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, id := range sortedKeys(n.refusals) {
+		if r := n.refusals[id]; r.code == session.CodeRevoked && !r.at.Before(since) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // Cut counts what a change of trust closed for a peer, for receipts.
 func (n *Node) Cut(id keys.NodeID) (sessions, streams int) {
 	n.mu.Lock()

@@ -37,6 +37,12 @@ func bodies() []Body {
 		Granted{Certificate: []byte{1}, GroupGen: 1, GroupSecret: [32]byte{2}, Peers: [][]byte{{3}, {4}}},
 		Plain{K: KindPending},
 		Refused{Code: CodeExpired},
+		Rotate{Request: []byte{1}, Signature: keys.Signature{2}},
+		Answer{K: KindRotation, Raw: []byte("mk1i")},
+		Answer{K: KindRotation, Code: CodeRevoked},
+		obj(KindLeave),
+		Answer{K: KindLeft, Raw: []byte{1}},
+		Answer{K: KindLeft, Code: CodeLimit},
 	}
 }
 
@@ -369,8 +375,8 @@ func TestStates(t *testing.T) {
 	t.Run("kinds", func(t *testing.T) {
 		// local state, peer state → kinds taken
 		want := map[[2]State]string{
-			{Full, Full}:             "2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 128 200",
-			{Draining, Full}:         "2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 128 200",
+			{Full, Full}:             "2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 27 28 28 29 30 30 128 200",
+			{Draining, Full}:         "2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 27 28 28 29 30 30 128 200",
 			{Restricted, Full}:       "2 3 4 5 6 7 8 9 19 128 200",
 			{Restricted, Restricted}: "2 3 4 5 6 7 8 9 19 128 200",
 			{RenewOnly, Full}:        "2 3 4 5 6 7 8 9 13 19 128 200",

@@ -62,6 +62,13 @@
 //	25 PENDING [25]       to the newcomer: a person decides; from it: what became of the request made before?
 //	26 REFUSED [26, code]
 //
+// and, with feature 4, between a member and a node that issues:
+//
+//	27 ROTATE   [27, request bstr, signature bstr64]     the member's name shall pass to the key that made the request
+//	28 ROTATION [28, code, invite bstr]                  code 0: the invite by which the new key enrols; else the bstr is empty
+//	29 LEAVE    [29, envelope bstr]                      the member shall be revoked
+//	30 LEFT     [30, code, entry bstr]                   code 0: it is, by this entry of the log; else the bstr is empty
+//
 // A heartbeat is a map; fields that are zero are absent:
 //
 //	{1: health, 2: degree, 3: trust digest bstr8, 4: ping, 5: pong}
@@ -72,8 +79,8 @@
 //
 // # Features
 //
-// Optional parts are bits both sides offered in the handshake: 1 the in-band rekey, 2 parked connections and DIAL. Bits this version does
-// not know are never used.
+// Optional parts are bits both sides offered in the handshake: 1 the in-band rekey, 2 parked connections and DIAL, 4 the
+// kinds 27 to 30. Bits this version does not know are never used.
 //
 // # States
 //

@@ -3,9 +3,9 @@ package trust
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sovereignmesh/meshkey/keys"
 )
@@ -36,7 +36,7 @@ func (s *State) applyEntry(e *Entry) (*State, Applied, error) {
 		}
 		return nil, Applied{}, invalidf("entry: signed by no issuer of the mesh")
 	}
-	if l, ok := c.links.get(seqKey(e.Seq)); ok {
+	if l, ok := c.linkOf(e.Seq); ok {
 		if l.hash == e.hash {
 			return nil, Applied{}, fmt.Errorf("entry: %w", ErrHave)
 		}
@@ -125,7 +125,7 @@ func (s *State) take(c *chain, e *Entry, named *Root, is *Issuer) *State {
 		}
 	}
 	n.remove(c, e, is, false)
-	c.links = c.links.set(seqKey(e.Seq), c.link)
+	c.links = c.links.push(c.link)
 	switch a := c.anchored(); {
 	case a == nil:
 	case a.Seq == c.seq:
@@ -157,22 +157,57 @@ func (s *State) enroll(c *chain, is *Issuer, o OpEnroll) bool {
 	if enrollAllowed(is, o.Tags, o.NotBefore, o.NotAfter) != "" {
 		return false
 	}
-	f := s.nodeOf(o.Node)
-	if last := f.enrolments; last != nil && last.op.Name == o.Name && slices.Equal(last.op.Tags, o.Tags) {
-		o.Name, o.Tags = last.op.Name, last.op.Tags // a renewal shares its strings with what it renews
+	f, _ := s.nodes.get(nodeKey(o.Node))
+	x := &enrolment{
+		node: o.Node, cert: o.Cert, serial: o.Serial, notBefore: o.NotBefore, notAfter: o.NotAfter, renewUntil: o.RenewUntil,
+		name: o.Name, tags: s.tagSet(o.Tags), seq: c.seq, next: f.enrolments, issuer: int32(c.index),
 	}
-	x := &enrolment{op: o, issuer: c.index, seq: c.seq, next: f.enrolments}
+	if last := f.enrolments; last != nil && last.name == o.Name {
+		x.name = last.name // a renewal shares its name with what it renews
+	}
 	f.enrolments = x
 	s.nodes = s.nodes.set(nodeKey(o.Node), f)
-	key := factKey{c.id, o.Serial}
-	cf := s.certOf(key)
-	cf.enrolment = x
-	s.certs = s.certs.set(key, cf)
-	named, _ := s.names.get(nameKey(o.Name))
-	if _, ok := named.get(nodeKey(o.Node)); !ok {
-		s.names = s.names.set(nameKey(o.Name), named.set(nodeKey(o.Node), struct{}{}))
-	}
+	c.serials = c.serials.set(seqKey(o.Serial), x)
+	s.setName(x)
 	return true
+}
+
+// setName notes a node's name.
+func (s *State) setName(x *enrolment) {
+	f, ok := s.names.get(nameKey(x.name))
+	switch {
+	case !ok:
+		f.first = x
+	case f.all == nil && f.first.node == x.node:
+		return
+	default:
+		all := pmap[nodeKey, struct{}]{}.set(nodeKey(f.first.node), struct{}{})
+		if f.all != nil {
+			all = *f.all
+		}
+		all = all.set(nodeKey(x.node), struct{}{})
+		f.all = &all
+	}
+	s.names = s.names.set(nameKey(x.name), f)
+}
+
+// tagKey is different for different tags: none has a space in it.
+func tagKey(tags []string) nameKey { return nameKey(strings.Join(tags, " ")) }
+
+// tagSet returns the tags as others have them already.
+func (s *State) tagSet(tags []string) *[]string {
+	if len(tags) == 0 {
+		return nil
+	}
+	key := tagKey(tags)
+	if held, ok := s.tagSets.get(key); ok {
+		return held
+	}
+	own := slices.Clone(tags)
+	if s.tagSets.len() < maxTagSets {
+		s.tagSets = s.tagSets.set(key, &own)
+	}
+	return &own
 }
 
 // enrollAllowed says what forbids an issuer to enrol with these fields; "" is nothing. The certificate ends with its issuer: a
@@ -211,10 +246,12 @@ func (s *State) grant(c *chain, is *Issuer, o OpGrant) {
 }
 
 func (s *State) succeed(c *chain, old, next keys.NodeID) {
-	o, n := s.nodeOf(old), s.nodeOf(next)
-	o.after = addSuccession(o.after, succession{node: next, issuer: c.index, seq: c.seq})
-	n.before = addSuccession(n.before, succession{node: old, issuer: c.index, seq: c.seq})
-	s.nodes = s.nodes.set(nodeKey(old), o).set(nodeKey(next), n)
+	s.changeNode(old, func(r *nodeRest) {
+		r.after = addSuccession(r.after, succession{node: next, issuer: c.index, seq: c.seq})
+	})
+	s.changeNode(next, func(r *nodeRest) {
+		r.before = addSuccession(r.before, succession{node: old, issuer: c.index, seq: c.seq})
+	})
 }
 
 // addSuccession keeps the list in an order that does not depend on arrival, and of each (node, issuer) the first.
@@ -242,16 +279,13 @@ func (s *State) remove(c *chain, e *Entry, is *Issuer, stray bool) (any bool) {
 		r := removal{issuer: c.index, seq: e.Seq, stray: stray, time: e.Time}
 		switch o := o.(type) {
 		case OpRevokeNode:
-			f := s.nodeOf(o.Node)
 			r.reason = o.Reason
-			f.removals = addRemoval(f.removals, r)
-			s.nodes = s.nodes.set(nodeKey(o.Node), f)
+			s.changeNode(o.Node, func(f *nodeRest) { f.removals = addRemoval(f.removals, r) })
 		case OpRevokeCert:
 			key := factKey{o.Issuer, o.Serial}
-			f := s.certOf(key)
+			held, _ := s.certs.get(key)
 			r.reason = o.Reason
-			f.removals = addRemoval(f.removals, r)
-			s.certs = s.certs.set(key, f)
+			s.certs = s.certs.set(key, addRemoval(held, r))
 		case OpUngrant:
 			key := factKey{o.Issuer, o.GID}
 			f := s.grantOf(key)
@@ -302,89 +336,45 @@ func beforeRemoval(a, b removal) bool {
 	return a.reason < b.reason
 }
 
-// nodeOf, certOf and grantOf return a copy of the facts to be changed and set.
-func (s *State) nodeOf(id keys.NodeID) *nodeFacts {
-	if f, ok := s.nodes.get(nodeKey(id)); ok {
-		n := *f
-		return &n
+// changeNode changes a copy of what few nodes have, and sets it.
+func (s *State) changeNode(id keys.NodeID, change func(*nodeRest)) {
+	f, _ := s.nodes.get(nodeKey(id))
+	n := &nodeRest{}
+	if f.rest != nil {
+		*n = *f.rest
 	}
-	return &nodeFacts{}
+	change(n)
+	f.rest = n
+	s.nodes = s.nodes.set(nodeKey(id), f)
 }
 
-func (s *State) certOf(k factKey) *certFacts {
-	if f, ok := s.certs.get(k); ok {
-		n := *f
-		return &n
+// removals are the node's; none for one that is not known.
+func (f nodeFacts) removals() []removal {
+	if f.rest == nil {
+		return nil
 	}
-	return &certFacts{}
+	return f.rest.removals
 }
 
+func (f nodeFacts) after() []succession {
+	if f.rest == nil {
+		return nil
+	}
+	return f.rest.after
+}
+
+func (f nodeFacts) before() []succession {
+	if f.rest == nil {
+		return nil
+	}
+	return f.rest.before
+}
+
+// grantOf returns a copy of the facts to be changed and set.
 func (s *State) grantOf(k factKey) *grantFacts {
 	if f, ok := s.grants.get(k); ok {
 		n := *f
 		return &n
 	}
 	return &grantFacts{}
-}
-
-// ApplyRoot adds a root: the successor of the current one, or one that contradicts a root accepted before. In the second case the
-// result is the state of the last root both agree on, with RootFork set; entries that this sets free again have to be applied
-// again. The errors are ErrHave, ErrGap, ErrInvalid, ErrVoid (the operator chose another root) and ErrFull.
-func (s *State) ApplyRoot(raw []byte) (*State, error) {
-	r, err := parseRoot(raw)
-	if err != nil {
-		return nil, invalid(err)
-	}
-	last := s.Root().Version
-	if r.Mesh != s.mesh {
-		return nil, invalidf("root: of another mesh")
-	}
-	if r.Version > last+1 {
-		return nil, fmt.Errorf("root %d: %d is the last one held: %w", r.Version, last, ErrGap)
-	}
-	same := func(o *Root) bool { return o.hash == r.hash }
-	if held, ok := s.RootAt(r.Version); ok && same(held) || slices.ContainsFunc(s.pending, same) {
-		return nil, fmt.Errorf("root %d: %w", r.Version, ErrHave)
-	}
-	prev, _ := s.RootAt(r.Version - 1) // held: version 1 of this mesh is only the one held
-	if err := errors.Join(r.checkFollows(prev), r.checkSignatures(prev)); err != nil {
-		return nil, invalid(err)
-	}
-	if h, ok := s.chosen[r.Version]; ok && h != r.hash {
-		return nil, fmt.Errorf("root %d: %w", r.Version, ErrVoid)
-	}
-	switch {
-	case r.Version <= last:
-		held, _ := s.RootAt(r.Version)
-		return s.forkRoots(held, r), nil
-	case len(s.pending) >= maxForkRoots:
-		return nil, fmt.Errorf("root %d: %w", r.Version, ErrFull)
-	case len(s.pending) > 0:
-		return s.forkRoots(r), nil
-	}
-	return s.adopt(r), nil
-}
-
-// AcceptRoot ends a root fork: the operator chose the root with this hash.
-func (s *State) AcceptRoot(hash keys.Hash) (*State, error) {
-	for _, r := range s.pending {
-		if r.hash == hash {
-			n := s.edit()
-			n.chosen = map[uint64]keys.Hash{r.Version: hash}
-			for v, h := range s.chosen {
-				n.chosen[v] = h
-			}
-			n.pending = nil
-			return n.adopt(r), nil
-		}
-	}
-	return nil, errors.New("no root with this hash waits to be accepted")
-}
-
-func (s *State) adopt(r *Root) *State {
-	n := s.edit()
-	n.roots = append(slices.Clone(s.roots), r)
-	n.takeIssuers(r)
-	n.limit()
-	return n
 }

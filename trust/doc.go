@@ -121,6 +121,18 @@
 // [200, issuer, seq, hash] for each head of the invite, and [201, hash] for a root accepted by the operator. heads is an array of
 // the newest head envelopes; floor is [1, time floor].
 //
+// cache is the State a node computed, so that its next start verifies only what came after. It is never the truth: in doubt it is not
+// used, and the log is replayed. Numbers are big-endian.
+//
+//	cache = body || envelope, label cache, signed by the node || length u32 of the envelope
+//	payload  {1: version 1, 2: program, 3: frames of the log it was computed from, 4: bstr32 SHA-256 of (len u32 || frame) … of these,
+//	          5: length of the body, 6: bstr: the SHA-256 of each 262,144 bytes of the body, and of the rest}
+//
+// The body is this program's own and changes with the version: cachestate.go writes it. A cache counts iff the node's key signed it for
+// this mesh, it is of this version and this program, all of it is there and nothing else, each piece has its hash before it is read, and
+// the log begins with exactly these frames. It is written only while nothing is in doubt (no fork, no branch looked for, no op of a
+// later version, nothing in quarantine, all of it on the disk). An older one is as good: the frames behind it are replayed.
+//
 // # Not provided
 //
 // A freeze (a peer that shows an old but valid view) is noticed only if an issuer signs heads. A stolen issuer key can enrol, grant

@@ -24,7 +24,7 @@ var (
 	ErrFuture = errors.New("dated in the future")
 	// ErrFull: a bounded store of what is kept for a forked issuer, or waits for the disk, is full.
 	ErrFull = errors.New("no room for it")
-	// ErrQuarantined: applying it made this program fail once; it is left alone until a restart.
+	// ErrQuarantined: applying it made this program fail once; it is left alone until a restart, which tries once more.
 	ErrQuarantined = errors.New("in quarantine since it made this program fail; report it and upgrade")
 )
 

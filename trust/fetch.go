@@ -27,7 +27,7 @@ func (s *Sync) busy(c *chain) bool {
 
 // lacks reports whether a chain can grow to seq. A forked one is fetched by goals only: the peer may be on another branch.
 func (s *Sync) lacks(c *chain, seq uint64) bool {
-	if c.forked() {
+	if c.forked() || s.aside.of(c.id) == c.seq+1 {
 		return false
 	}
 	if c.cutoff != nil {

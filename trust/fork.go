@@ -107,16 +107,18 @@ func (s *State) shorten(c *chain, seq uint64, keepRemovals bool) {
 		r.stray = true
 		return r, keepRemovals
 	})
-	links := c.links
-	c.links = pmap[seqKey, link]{}
-	for i := uint64(1); i <= seq; i++ {
-		l, _ := links.get(seqKey(i))
-		c.links = c.links.set(seqKey(i), l)
-	}
+	c.links = c.links.first(seq)
 	c.seq, c.link = seq, s.startOf(c.id)
-	if l, ok := c.links.get(seqKey(seq)); ok {
+	if l, ok := c.linkOf(seq); ok {
 		c.link = l
 	}
+	var kept []pleaf[seqKey, *enrolment]
+	for serial, x := range c.serials.all() {
+		if x.seq <= seq {
+			kept = append(kept, pleaf[seqKey, *enrolment]{serial, x})
+		}
+	}
+	c.serials = buildPmap(kept)
 	for c.group != nil && c.group.seq > seq {
 		c.group = c.group.next
 	}
@@ -137,8 +139,8 @@ func (s *State) dropStrays(c *chain) {
 // root ends or contradicts something.
 func (s *State) rewrite(keep func(issuer int, seq uint64) bool, keepRemoval func(removal) (removal, bool)) {
 	o := *s
-	s.nodes, s.certs, s.grants = pmap[nodeKey, *nodeFacts]{}, pmap[factKey, *certFacts]{}, pmap[factKey, *grantFacts]{}
-	s.names, s.who = pmap[nameKey, pmap[nodeKey, struct{}]]{}, pmap[Target, pmap[factKey, struct{}]]{}
+	s.nodes, s.certs, s.grants = pmap[nodeKey, nodeFacts]{}, pmap[factKey, []removal]{}, pmap[factKey, *grantFacts]{}
+	s.names, s.who = pmap[nameKey, nameFacts]{}, pmap[Target, pmap[factKey, struct{}]]{}
 	removals := func(list []removal) (out []removal) {
 		for _, r := range list {
 			if r, ok := keepRemoval(r); ok {
@@ -156,25 +158,22 @@ func (s *State) rewrite(keep func(issuer int, seq uint64) bool, keepRemoval func
 		return out
 	}
 	for id, f := range o.nodes.all() {
-		n := &nodeFacts{
-			enrolments: f.enrolments.filter(keep), removals: removals(f.removals), after: successions(f.after), before: successions(f.before),
+		n := nodeFacts{enrolments: f.enrolments.filter(keep)}
+		r := &nodeRest{removals: removals(f.removals()), after: successions(f.after()), before: successions(f.before())}
+		if r.removals != nil || r.after != nil || r.before != nil {
+			n.rest = r
 		}
-		if n.enrolments == nil && n.removals == nil && n.after == nil && n.before == nil {
+		if n.enrolments == nil && n.rest == nil {
 			continue
 		}
 		s.nodes = s.nodes.set(id, n)
 		for x := n.enrolments; x != nil; x = x.next {
-			named, _ := s.names.get(nameKey(x.op.Name))
-			s.names = s.names.set(nameKey(x.op.Name), named.set(id, struct{}{}))
+			s.setName(x)
 		}
 	}
-	for k, f := range o.certs.all() {
-		n := &certFacts{enrolment: f.enrolment, removals: removals(f.removals)}
-		if x := f.enrolment; x != nil && !keep(x.issuer, x.seq) {
-			n.enrolment = nil
-		}
-		if n.enrolment != nil || n.removals != nil {
-			s.certs = s.certs.set(k, n)
+	for k, list := range o.certs.all() {
+		if list := removals(list); list != nil {
+			s.certs = s.certs.set(k, list)
 		}
 	}
 	for k, f := range o.grants.all() {
@@ -193,10 +192,16 @@ func (s *State) rewrite(keep func(issuer int, seq uint64) bool, keepRemoval func
 // filter copies what passes, oldest first so that order and tail stay.
 func (x *enrolment) filter(keep func(issuer int, seq uint64) bool) *enrolment {
 	var list []*enrolment
-	for ; x != nil; x = x.next {
-		if keep(x.issuer, x.seq) {
-			list = append(list, x)
+	all := true
+	for y := x; y != nil; y = y.next {
+		if keep(int(y.issuer), y.seq) {
+			list = append(list, y)
+		} else {
+			all = false
 		}
+	}
+	if all {
+		return x
 	}
 	var out *enrolment
 	for _, x := range slices.Backward(list) {
@@ -328,7 +333,7 @@ func (s *State) forkRoots(found ...*Root) *State {
 		}
 		to := c.seq
 		for ; to > 0; to-- {
-			if l, _ := c.links.get(seqKey(to)); l.rootVersion <= base {
+			if l, _ := c.linkOf(to); l.rootVersion <= base {
 				break
 			}
 		}

@@ -266,7 +266,7 @@ func TestWrongBranchKeepsForeignRemovalsAsTheyAre(t *testing.T) {
 	s = mustRoot(t, s, w.root(s, func(r *Root) { cutoff(r, honest.key.Public(), end.Seq, end.hash) }))
 	for node, stray := range map[string]bool{"base": true, "x": false} {
 		f, ok := s.nodes.get(nodeKey(nodeID(node)))
-		if !ok || len(f.removals) != 1 || f.removals[0].stray != stray {
+		if !ok || len(f.removals()) != 1 || f.removals()[0].stray != stray {
 			t.Errorf("%s: %+v", node, f)
 		}
 	}

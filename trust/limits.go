@@ -51,10 +51,30 @@ const (
 	maxStrayBytes = 4 << 20
 	// maxForkRoots bounds how many contradicting roots of one version are kept: two prove the fork, the rest is for the operator.
 	maxForkRoots = 4
+	// MaxRotations is how many rotated keys of a node are followed: an issuer makes no more, since what was granted to the first would
+	// be lost.
+	MaxRotations = maxSuccession - 1
 	// maxSuccession bounds how many rotations are followed from a grant to the node that holds it now: one per month for 20 years.
 	maxSuccession = 256
 	// maxNearScan bounds the search for the grant that nearly matched: it only serves an error message.
 	maxNearScan = 4096
+
+	// maxTagSets bounds the sets of tags that members share in memory; further ones are each member's own.
+	maxTagSets = 4096
+
+	// cacheChunk is the piece in which the cached state is written, hashed and read: reading needs so much memory beside the state.
+	// maxCacheChunks bounds the file, 256 MiB: more than a million members; maxCacheHead is their hashes and what is signed with them.
+	cacheChunk     = 256 << 10
+	maxCacheChunks = 1024
+	maxCacheHead   = maxCacheChunks*32 + 512
+	// maxProgram bounds the name of the program in the cached state.
+	maxProgram = 200
+	// cacheStep is how many frames behind the cached state make it worth writing again while the log is open, and cacheEnd when it is
+	// closed: to verify them takes half a second, or a sixteenth of that.
+	cacheStep = 4096
+	cacheEnd  = 256
+	// enrolmentSlab is how many enrolments are allocated at once when a cached state is read.
+	enrolmentSlab = 64
 
 	// unsolicitedRate and unsolicitedBurst bound entries a peer may push that were not asked for (protocol §7).
 	unsolicitedRate  = 200
@@ -70,6 +90,8 @@ const (
 	// twice as fast as anybody asks.
 	serveRate  = 2 * requestRate
 	serveBurst = 2 * maxWants * wantSpan
+	// HurryRate is requestRate of a newcomer: a little less than what it is served, for what is asked beyond that is not answered.
+	HurryRate = serveRate * 4 / 5
 	// rootSpan is how many roots answer one VEC or WANT: roots change once a year.
 	rootSpan = 16
 	// wantTimeout is when an unanswered WANT is given up and may go to another peer.

@@ -35,9 +35,16 @@ func (m *Member) CanRenew(now int64) bool {
 
 func (s *State) memberOf(x *enrolment) Member {
 	return Member{
-		Node: x.op.Node, Name: x.op.Name, Tags: x.op.Tags, Issuer: s.issuers[x.issuer].id, Serial: x.op.Serial, Cert: x.op.Cert,
-		NotBefore: x.op.NotBefore, NotAfter: x.op.NotAfter, RenewUntil: x.op.RenewUntil,
+		Node: x.node, Name: x.name, Tags: x.tagList(), Issuer: s.issuers[x.issuer].id, Serial: x.serial, Cert: x.cert,
+		NotBefore: x.notBefore, NotAfter: x.notAfter, RenewUntil: x.renewUntil,
 	}
+}
+
+func (x *enrolment) tagList() []string {
+	if x.tags == nil {
+		return nil
+	}
+	return *x.tags
 }
 
 // counts reports whether an addition made in this entry counts.
@@ -45,10 +52,10 @@ func (s *State) counts(issuer int, seq uint64) bool { return seq != 0 && seq <= 
 
 // best returns the enrolment that speaks for a node: of those that count, are not revoked and pass ok, the one that begins last.
 // Name and tags come from it alone, so a renewal with fewer tags takes the others away at once.
-func (s *State) best(f *nodeFacts, ok func(*enrolment) bool) *enrolment {
+func (s *State) best(f nodeFacts, ok func(*enrolment) bool) *enrolment {
 	var best *enrolment
 	for x := f.enrolments; x != nil; x = x.next {
-		if !s.counts(x.issuer, x.seq) || ok != nil && !ok(x) || best != nil && !s.newer(x, best) || s.certRevoked(x) {
+		if !s.counts(int(x.issuer), x.seq) || ok != nil && !ok(x) || best != nil && !s.newer(x, best) || s.certRevoked(x) {
 			continue
 		}
 		best = x
@@ -58,25 +65,25 @@ func (s *State) best(f *nodeFacts, ok func(*enrolment) bool) *enrolment {
 
 func (s *State) newer(a, b *enrolment) bool {
 	switch {
-	case a.op.NotBefore != b.op.NotBefore:
-		return a.op.NotBefore > b.op.NotBefore
-	case a.op.NotAfter != b.op.NotAfter:
-		return a.op.NotAfter > b.op.NotAfter
+	case a.notBefore != b.notBefore:
+		return a.notBefore > b.notBefore
+	case a.notAfter != b.notAfter:
+		return a.notAfter > b.notAfter
 	case a.issuer != b.issuer:
 		return bytes.Compare(s.issuers[a.issuer].id[:], s.issuers[b.issuer].id[:]) < 0
 	}
-	return a.op.Serial > b.op.Serial
+	return a.serial > b.serial
 }
 
 func (s *State) certRevoked(x *enrolment) bool {
-	f, ok := s.certs.get(factKey{s.issuers[x.issuer].id, x.op.Serial})
-	return ok && len(f.removals) > 0
+	list, _ := s.certs.get(factKey{s.issuers[x.issuer].id, x.serial})
+	return len(list) > 0
 }
 
 // Member returns the newest enrolment of a node that is not revoked, whatever the time.
 func (s *State) Member(id keys.NodeID) (Member, bool) {
 	f, ok := s.nodes.get(nodeKey(id))
-	if !ok || len(f.removals) > 0 {
+	if !ok || len(f.removals()) > 0 {
 		return Member{}, false
 	}
 	x := s.best(f, nil)
@@ -89,10 +96,10 @@ func (s *State) Member(id keys.NodeID) (Member, bool) {
 // LiveMember returns the enrolment that speaks for a node now.
 func (s *State) LiveMember(id keys.NodeID, now int64) (Member, bool) {
 	f, ok := s.nodes.get(nodeKey(id))
-	if !ok || len(f.removals) > 0 {
+	if !ok || len(f.removals()) > 0 {
 		return Member{}, false
 	}
-	x := s.best(f, func(x *enrolment) bool { return x.op.NotBefore-clockSlack <= now && now < x.op.NotAfter })
+	x := s.best(f, func(x *enrolment) bool { return x.notBefore-clockSlack <= now && now < x.notAfter })
 	if x == nil {
 		return Member{}, false
 	}
@@ -113,11 +120,21 @@ func (s *State) Members() iter.Seq[Member] {
 // ByName returns the live nodes of this name, in the order of their ids. More than one is a conflict: the name resolves to none
 // of them.
 func (s *State) ByName(name string, now int64) (ids []keys.NodeID) {
-	set, _ := s.names.get(nameKey(name))
-	for id := range set.all() {
-		if m, ok := s.LiveMember(keys.NodeID(id), now); ok && m.Name == name {
+	f, ok := s.names.get(nameKey(name))
+	if !ok {
+		return nil
+	}
+	add := func(id keys.NodeID) {
+		if m, ok := s.LiveMember(id, now); ok && m.Name == name {
 			ids = append(ids, m.Node)
 		}
+	}
+	if f.all == nil {
+		add(f.first.node)
+		return ids
+	}
+	for id := range f.all.all() {
+		add(keys.NodeID(id))
 	}
 	return ids
 }
@@ -152,23 +169,20 @@ func (s *State) Revoked(id keys.NodeID) (Revocation, bool) {
 	if !ok {
 		return Revocation{}, false
 	}
-	return s.revocation(f.removals)
+	return s.revocation(f.removals())
 }
 
 // CertRevoked returns the revocation of one certificate.
 func (s *State) CertRevoked(issuer keys.PublicKey, serial uint64) (Revocation, bool) {
-	f, ok := s.certs.get(factKey{issuer, serial})
-	if !ok {
-		return Revocation{}, false
-	}
-	return s.revocation(f.removals)
+	list, _ := s.certs.get(factKey{issuer, serial})
+	return s.revocation(list)
 }
 
 // RevokedNodes walks all revoked node ids in order.
 func (s *State) RevokedNodes() iter.Seq2[keys.NodeID, Revocation] {
 	return func(yield func(keys.NodeID, Revocation) bool) {
 		for id, f := range s.nodes.all() {
-			if r, ok := s.revocation(f.removals); ok && !yield(keys.NodeID(id), r) {
+			if r, ok := s.revocation(f.removals()); ok && !yield(keys.NodeID(id), r) {
 				return
 			}
 		}
@@ -182,7 +196,7 @@ func (s *State) SuccessorOf(id keys.NodeID) (next keys.NodeID, ok bool) {
 	if !found {
 		return next, false
 	}
-	for _, x := range f.after {
+	for _, x := range f.after() {
 		switch {
 		case !s.counts(x.issuer, x.seq):
 		case ok && x.node != next:
@@ -202,7 +216,7 @@ func (s *State) Predecessors(id keys.NodeID) []keys.NodeID {
 		if !ok {
 			continue
 		}
-		for _, x := range f.before {
+		for _, x := range f.before() {
 			if next, ok := s.SuccessorOf(x.node); ok && next == ids[i] && !slices.Contains(ids, x.node) {
 				ids = append(ids, x.node)
 			}
@@ -213,8 +227,8 @@ func (s *State) Predecessors(id keys.NodeID) []keys.NodeID {
 
 // Logged reports whether a certificate is in the log and counts.
 func (s *State) Logged(c *identity.SignedCertificate) bool {
-	f, ok := s.certs.get(factKey{c.Issuer, c.Serial})
-	return ok && f.enrolment != nil && f.enrolment.op.Cert == c.ID && s.counts(f.enrolment.issuer, f.enrolment.seq)
+	x, ok := s.enrolmentOf(c.Issuer, c.Serial)
+	return ok && x.cert == c.ID && s.counts(int(x.issuer), x.seq)
 }
 
 // Succeeds reports whether signed rotations lead from one key to another.
@@ -245,7 +259,7 @@ func (s *State) Admit(c *identity.SignedCertificate, peerRoot uint64, now int64)
 	if c.Mesh != s.mesh {
 		return Refused, ReasonForeign
 	}
-	if f, ok := s.nodes.get(nodeKey(c.Node)); ok && len(f.removals) > 0 {
+	if f, ok := s.nodes.get(nodeKey(c.Node)); ok && len(f.removals()) > 0 {
 		return Refused, ReasonRevoked
 	}
 	if _, revoked := s.CertRevoked(c.Issuer, c.Serial); revoked {
@@ -258,19 +272,18 @@ func (s *State) Admit(c *identity.SignedCertificate, peerRoot uint64, now int64)
 		}
 		return Refused, ReasonUnknownIssuer
 	}
-	f, _ := s.certs.get(factKey{c.Issuer, c.Serial})
-	if f == nil || f.enrolment == nil {
+	x, logged := s.enrolmentOf(c.Issuer, c.Serial)
+	if !logged {
 		return s.admitUnlogged(c, is, now)
 	}
-	x := f.enrolment
-	if x.op.Node != c.Node || x.op.Cert != c.ID {
+	if x.node != c.Node || x.cert != c.ID {
 		return Refused, ReasonMismatch
 	}
 	m := s.memberOf(x)
 	switch {
 	case now < m.NotBefore-clockSlack:
 		return Refused, ReasonNotYet
-	case !s.counts(x.issuer, x.seq):
+	case !s.counts(int(x.issuer), x.seq):
 		if now >= m.NotAfter {
 			return Refused, ReasonExpired
 		}
@@ -316,12 +329,12 @@ func (s *State) NextChange(now int64) (next int64) {
 		}
 	}
 	for _, f := range s.nodes.all() {
-		if len(f.removals) > 0 {
+		if len(f.removals()) > 0 {
 			continue
 		}
 		for x := f.enrolments; x != nil; x = x.next {
-			if s.counts(x.issuer, x.seq) {
-				consider(x.op.NotBefore-clockSlack, x.op.NotAfter)
+			if s.counts(int(x.issuer), x.seq) {
+				consider(x.notBefore-clockSlack, x.notAfter)
 			}
 		}
 	}

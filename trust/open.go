@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/durable"
@@ -46,11 +47,37 @@ func Create(fsys durable.FS, genesis []byte, pins []identity.IssuerHead, frames 
 
 // Open replays the log of the mesh. Nothing runs until Run.
 func Open(fsys durable.FS, mesh keys.MeshID) (*Store, error) {
-	s := &Store{fsys: fsys, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+	return open(fsys, mesh, nil, nil, nil)
+}
+
+// open replays the log, behind the frames of a cached state if there is one.
+func open(fsys durable.FS, mesh keys.MeshID, c *cache, held *cached, testApply func(*Entry)) (*Store, error) {
+	s := &Store{fsys: fsys, cache: c, wake: make(chan struct{}, 1), changed: make(chan struct{})}
 	var pins []identity.IssuerHead
+	reached := func() error { // the end of what is cached
+		if held.log != c.hash() {
+			return errUnfit
+		}
+		s.take(held)
+		pins, held = slices.Clone(held.state.pins), nil
+		return nil
+	}
 	log, rec, err := durable.OpenLog(fsys, logName, MaxFrame, func(i uint64, body []byte) error {
-		if i == 0 {
-			return s.replayGenesis(body, mesh)
+		if held != nil && i == held.frames {
+			if err := reached(); err != nil {
+				return err
+			}
+		}
+		if c != nil {
+			c.add(body)
+		}
+		switch {
+		case held != nil:
+			return nil
+		case i == 0:
+			err := s.replayGenesis(body, mesh)
+			s.rep.testApply = testApply
+			return err
 		}
 		return s.replay(i, body, &pins)
 	})
@@ -58,6 +85,15 @@ func Open(fsys durable.FS, mesh keys.MeshID) (*Store, error) {
 		return nil, fmt.Errorf("trust log: %w", err)
 	}
 	s.log = log
+	if held != nil {
+		err := errUnfit
+		if rec.Frames == held.frames {
+			err = reached()
+		}
+		if err != nil {
+			return nil, errors.Join(err, log.Close())
+		}
+	}
 	s.rep.read, s.rep.again = s.readRecord, s.reapply
 	if rec.Frames == 0 {
 		return nil, errors.Join(ErrEmpty, log.Close())
@@ -112,7 +148,7 @@ func (s *Store) replay(i uint64, body []byte, pins *[]identity.IssuerHead) error
 		}
 		_, rec, err := s.rep.applyEntry(e)
 		if rec != nil {
-			rec.raw, rec.frame = nil, i
+			s.rep.stored(e.Issuer, e.Seq, rec, i)
 		}
 		if errors.Is(err, ErrInvalid) {
 			return fmt.Errorf("frame %d: %w", i, err)
@@ -157,12 +193,11 @@ func (s *Store) reapply() {
 			if err != nil {
 				return
 			}
-			if _, got, err := s.rep.applyEntry(e); err == nil && got != nil {
+			if c, got, err := s.rep.applyEntry(e); err == nil && got != nil && !c.Stray {
 				if rec != nil {
-					list := s.rep.entries[e.Issuer]
-					list[len(list)-1] = rec
+					s.rep.entries[e.Issuer][e.Seq-1] = place{rec: rec}
 				} else {
-					got.raw, got.frame = nil, i
+					s.rep.stored(e.Issuer, e.Seq, got, i)
 				}
 			}
 		case KindEvidence:

@@ -1,10 +1,12 @@
 package trust
 
 import (
+	"cmp"
 	"encoding/binary"
 	"hash/fnv"
 	"iter"
 	"math/bits"
+	"slices"
 
 	"github.com/sovereignmesh/meshkey/keys"
 )
@@ -17,36 +19,33 @@ type pkey interface {
 }
 
 // pmap is an immutable map: set returns a new map that shares all but a few nodes with the old one. It is a trie over the hash,
-// five bits at a time from the top, so keys that hash to their own first bytes are walked in sorted order. The zero value is an
-// empty map.
+// five bits at a time from the top, so keys that hash to their own first bytes are walked in sorted order. Keys and values lie in the
+// nodes themselves: of a hundred thousand members the pointers to them would be a tenth of the memory. The zero value is an empty map.
 type pmap[K pkey, V any] struct {
 	root *pnode[K, V]
 	n    int
 }
 
+// pnode has a leaf, a node below, or nothing for each value of five bits. Below the last bits of the hash (shift ≥ 64) keys of one hash
+// stand in a row.
 type pnode[K pkey, V any] struct {
-	used  uint32 // bit i: slot i is present
-	slots []pslot[K, V]
+	leafBits uint32 // bit i: leaves has one for i
+	subBits  uint32 // bit i: subs has one for i
+	leaves   []pleaf[K, V]
+	subs     []*pnode[K, V]
 }
 
-// pslot holds exactly one of its two fields.
-type pslot[K pkey, V any] struct {
-	sub  *pnode[K, V]
-	leaf *pleaf[K, V]
-}
-
-// pleaf is a key and its value; next has the same hash.
 type pleaf[K pkey, V any] struct {
-	key  K
-	val  V
-	next *pleaf[K, V]
+	key K
+	val V
 }
 
 const pbits = 5
 
 func pindex(h uint64, shift uint) uint { return uint(h << shift >> (64 - pbits)) }
 
-func (n *pnode[K, V]) at(i uint) int { return bits.OnesCount32(n.used & (1<<i - 1)) }
+// below is how many of the set bits are below i.
+func below(set uint32, i uint) int { return bits.OnesCount32(set & (1<<i - 1)) }
 
 // len returns the number of keys.
 func (m pmap[K, V]) len() int { return m.n }
@@ -54,22 +53,26 @@ func (m pmap[K, V]) len() int { return m.n }
 // get returns the value of a key.
 func (m pmap[K, V]) get(k K) (v V, ok bool) {
 	h := k.hash()
-	for n, shift := m.root, uint(0); n != nil; shift += pbits {
+	n, shift := m.root, uint(0)
+	for ; n != nil && shift < 64; shift += pbits {
 		i := pindex(h, shift)
-		if n.used&(1<<i) == 0 {
-			return v, false
-		}
-		s := n.slots[n.at(i)]
-		if s.sub != nil {
-			n = s.sub
-			continue
-		}
-		for l := s.leaf; l != nil; l = l.next {
-			if l.key == k {
+		if n.leafBits&(1<<i) != 0 {
+			if l := &n.leaves[below(n.leafBits, i)]; l.key == k {
 				return l.val, true
 			}
+			return v, false
 		}
-		return v, false
+		if n.subBits&(1<<i) == 0 {
+			return v, false
+		}
+		n = n.subs[below(n.subBits, i)]
+	}
+	if n != nil {
+		for i := range n.leaves {
+			if n.leaves[i].key == k {
+				return n.leaves[i].val, true
+			}
+		}
 	}
 	return v, false
 }
@@ -80,7 +83,7 @@ func (m pmap[K, V]) set(k K, v V) pmap[K, V] {
 	if n == nil {
 		n = &pnode[K, V]{}
 	}
-	root, added := n.set(k.hash(), 0, k, v)
+	root, added := n.set(k.hash(), 0, pleaf[K, V]{k, v})
 	if added {
 		m.n++
 	}
@@ -88,64 +91,143 @@ func (m pmap[K, V]) set(k K, v V) pmap[K, V] {
 	return m
 }
 
-func (n *pnode[K, V]) set(h uint64, shift uint, k K, v V) (_ *pnode[K, V], added bool) {
-	i := pindex(h, shift)
-	at := n.at(i)
-	if n.used&(1<<i) == 0 {
-		c := &pnode[K, V]{used: n.used | 1<<i, slots: make([]pslot[K, V], len(n.slots)+1)}
-		copy(c.slots, n.slots[:at])
-		c.slots[at].leaf = &pleaf[K, V]{key: k, val: v}
-		copy(c.slots[at+1:], n.slots[at:])
-		return c, true
+// with returns a copy of the list, no longer than it has to be, with an element more or replaced.
+func with[T any](list []T, at int, x T, replace bool) []T {
+	if replace {
+		out := make([]T, len(list))
+		copy(out, list)
+		out[at] = x
+		return out
 	}
-	c := &pnode[K, V]{used: n.used, slots: append([]pslot[K, V](nil), n.slots...)}
-	s := &c.slots[at]
-	switch {
-	case s.sub != nil:
-		s.sub, added = s.sub.set(h, shift+pbits, k, v)
-	case s.leaf.key.hash() == h:
-		s.leaf, added = s.leaf.set(k, v)
-	default:
-		// Two hashes meet in this slot and differ further down: push the old leaf one level deeper and try there.
-		old := s.leaf
-		sub := &pnode[K, V]{used: 1 << pindex(old.key.hash(), shift+pbits), slots: []pslot[K, V]{{leaf: old}}}
-		s.leaf = nil
-		s.sub, added = sub.set(h, shift+pbits, k, v)
-	}
-	return c, added
+	out := make([]T, len(list)+1)
+	copy(out, list[:at])
+	out[at] = x
+	copy(out[at+1:], list[at:])
+	return out
 }
 
-func (l *pleaf[K, V]) set(k K, v V) (_ *pleaf[K, V], added bool) {
-	if l == nil {
-		return &pleaf[K, V]{key: k, val: v}, true
+func without[T any](list []T, at int) []T {
+	if len(list) == 1 {
+		return nil
 	}
-	if l.key == k {
-		return &pleaf[K, V]{key: k, val: v, next: l.next}, false
+	out := make([]T, len(list)-1)
+	copy(out, list[:at])
+	copy(out[at:], list[at+1:])
+	return out
+}
+
+func (n *pnode[K, V]) set(h uint64, shift uint, l pleaf[K, V]) (_ *pnode[K, V], added bool) {
+	c := *n
+	if shift >= 64 {
+		for at := range n.leaves {
+			if n.leaves[at].key == l.key {
+				c.leaves = with(n.leaves, at, l, true)
+				return &c, false
+			}
+		}
+		c.leaves = with(n.leaves, len(n.leaves), l, false)
+		return &c, true
 	}
-	next, added := l.next.set(k, v)
-	return &pleaf[K, V]{key: l.key, val: l.val, next: next}, added
+	i := pindex(h, shift)
+	bit, leafAt, subAt := uint32(1)<<i, below(n.leafBits, i), below(n.subBits, i)
+	switch {
+	case n.subBits&bit != 0:
+		sub, added := n.subs[subAt].set(h, shift+pbits, l)
+		c.subs = with(n.subs, subAt, sub, true)
+		return &c, added
+	case n.leafBits&bit == 0:
+		c.leafBits |= bit
+		c.leaves = with(n.leaves, leafAt, l, false)
+		return &c, true
+	case n.leaves[leafAt].key == l.key:
+		c.leaves = with(n.leaves, leafAt, l, true)
+		return &c, false
+	}
+	// Two keys meet here: both go one level down.
+	old := n.leaves[leafAt]
+	sub, _ := (&pnode[K, V]{}).set(old.key.hash(), shift+pbits, old)
+	sub, _ = sub.set(h, shift+pbits, l)
+	c.leafBits &^= bit
+	c.subBits |= bit
+	c.leaves = without(n.leaves, leafAt)
+	c.subs = with(n.subs, subAt, sub, false)
+	return &c, true
+}
+
+// buildPmap makes a map of keys that are all different, without the garbage of making it one by one. It sorts the list.
+func buildPmap[K pkey, V any](list []pleaf[K, V]) pmap[K, V] {
+	if len(list) == 0 {
+		return pmap[K, V]{}
+	}
+	slices.SortStableFunc(list, func(a, b pleaf[K, V]) int { return cmp.Compare(a.key.hash(), b.key.hash()) })
+	return pmap[K, V]{root: buildNode(list, 0), n: len(list)}
+}
+
+func buildNode[K pkey, V any](list []pleaf[K, V], shift uint) *pnode[K, V] {
+	if shift >= 64 {
+		return &pnode[K, V]{leaves: slices.Clone(list)}
+	}
+	n := &pnode[K, V]{}
+	// run is the end of the keys that share the five bits of the one at i.
+	run := func(i int) (int, uint32) {
+		at, j := pindex(list[i].key.hash(), shift), i+1
+		for j < len(list) && pindex(list[j].key.hash(), shift) == at {
+			j++
+		}
+		return j, 1 << at
+	}
+	for i := 0; i < len(list); {
+		j, bit := run(i)
+		if j == i+1 {
+			n.leafBits |= bit
+		} else {
+			n.subBits |= bit
+		}
+		i = j
+	}
+	n.leaves = make([]pleaf[K, V], 0, bits.OnesCount32(n.leafBits))
+	n.subs = make([]*pnode[K, V], 0, bits.OnesCount32(n.subBits))
+	for i := 0; i < len(list); {
+		j, _ := run(i)
+		if j == i+1 {
+			n.leaves = append(n.leaves, list[i])
+		} else {
+			n.subs = append(n.subs, buildNode(list[i:j], shift+pbits))
+		}
+		i = j
+	}
+	return n
 }
 
 // all walks the map in the order of the hashes.
 func (m pmap[K, V]) all() iter.Seq2[K, V] {
-	return func(yield func(K, V) bool) { m.root.walk(yield) }
+	return func(yield func(K, V) bool) { m.root.walk(0, yield) }
 }
 
-func (n *pnode[K, V]) walk(yield func(K, V) bool) bool {
+func (n *pnode[K, V]) walk(shift uint, yield func(K, V) bool) bool {
 	if n == nil {
 		return true
 	}
-	for _, s := range n.slots {
-		if s.sub != nil {
-			if !s.sub.walk(yield) {
+	if shift >= 64 {
+		for i := range n.leaves {
+			if !yield(n.leaves[i].key, n.leaves[i].val) {
 				return false
 			}
-			continue
 		}
-		for l := s.leaf; l != nil; l = l.next {
-			if !yield(l.key, l.val) {
+		return true
+	}
+	leaf, sub := 0, 0
+	for rest := n.leafBits | n.subBits; rest != 0; rest &= rest - 1 {
+		if bit := rest & -rest; n.leafBits&bit != 0 {
+			if !yield(n.leaves[leaf].key, n.leaves[leaf].val) {
 				return false
 			}
+			leaf++
+		} else {
+			if !n.subs[sub].walk(shift+pbits, yield) {
+				return false
+			}
+			sub++
 		}
 	}
 	return true

@@ -33,23 +33,27 @@ type Log interface {
 // replica is a State with the bytes behind it. It is not safe for concurrent use.
 type replica struct {
 	state      *State
-	entries    map[keys.PublicKey][]*record // index is seq − 1; as long as the chain, or longer
-	quarantine map[keys.Hash]bool
-	read       func(*record) []byte
+	entries    map[keys.PublicKey][]place // index is seq − 1; as long as the chain, or longer
+	quarantine quarantine
+	read       func(frame uint64) []byte
 	again      func() // applies everything stored once more, after a root fork took things back
 
-	// testApply, if set, runs in place of the real application: for the test that it may fail.
+	// testApply and testFrame, if set, run before the real application: for the tests that it may fail.
 	testApply func(*Entry)
+	testFrame func(Frame)
 }
 
-// record is an envelope in memory, or its frame in the durable log.
-type record struct {
-	raw   []byte
+// record is an envelope in memory.
+type record struct{ raw []byte }
+
+// place is where an entry's bytes are: in memory, or if rec is nil in a frame of the durable log.
+type place struct {
+	rec   *record
 	frame uint64
 }
 
 func newReplica(s *State) replica {
-	return replica{state: s, entries: map[keys.PublicKey][]*record{}, quarantine: map[keys.Hash]bool{}}
+	return replica{state: s, entries: map[keys.PublicKey][]place{}}
 }
 
 func (r *replica) entry(issuer keys.PublicKey, seq uint64) []byte {
@@ -58,19 +62,19 @@ func (r *replica) entry(issuer keys.PublicKey, seq uint64) []byte {
 	if !ok || seq == 0 || seq > held || seq > uint64(len(list)) {
 		return nil
 	}
-	rec := list[seq-1]
-	if rec.raw != nil {
-		return rec.raw
+	at := list[seq-1]
+	if at.rec != nil {
+		return at.rec.raw
 	}
 	if r.read == nil {
 		return nil // while the log is replayed
 	}
-	return r.read(rec)
+	return r.read(at.frame)
 }
 
 // applyEntry applies an entry and remembers where its bytes are.
 func (r *replica) applyEntry(e *Entry) (Change, *record, error) {
-	if r.quarantine[e.hash] {
+	if r.quarantine.has(e.hash) {
 		return Change{}, nil, fmt.Errorf("entry: %w", ErrQuarantined)
 	}
 	n, done, err := r.tryEntry(e)
@@ -99,21 +103,25 @@ func (r *replica) applyEntry(e *Entry) (Change, *record, error) {
 }
 
 // hold remembers where an entry of the chain is. The chain may have been cut back before: what stood behind is gone.
+// A list may share its memory with a clone's, so nothing in it is written over.
 func (r *replica) hold(issuer keys.PublicKey, seq uint64, rec *record) {
-	r.entries[issuer] = append(r.entries[issuer][:seq-1:seq-1], rec)
+	list := r.entries[issuer]
+	if seq-1 < uint64(len(list)) {
+		list = list[: seq-1 : seq-1]
+	}
+	r.entries[issuer] = append(list, place{rec: rec})
 }
 
-// tryEntry applies an entry. If that makes this program fail, the entry is put aside and the state stays: one entry must not take
-// all nodes down again and again.
+// stored notes that the durable log has an entry that was held in rec, if it still stands there.
+func (r *replica) stored(issuer keys.PublicKey, seq uint64, rec *record, frame uint64) {
+	if list := r.entries[issuer]; seq > 0 && seq <= uint64(len(list)) && list[seq-1].rec == rec {
+		list[seq-1] = place{frame: frame}
+	}
+}
+
+// tryEntry applies an entry. If that makes this program fail, the entry is put aside and the state stays.
 func (r *replica) tryEntry(e *Entry) (n *State, done Applied, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			if len(r.quarantine) < maxQuarantine {
-				r.quarantine[e.hash] = true
-			}
-			n, done, err = nil, Applied{}, fmt.Errorf("entry %d of %s: %w: %v", e.Seq, e.Issuer.String()[:16], ErrQuarantined, p)
-		}
-	}()
+	defer r.quarantine.catch(Quarantined{Issuer: e.Issuer, Seq: e.Seq, Hash: e.hash}, &err)
 	if r.testApply != nil {
 		r.testApply(e)
 	}
@@ -168,7 +176,21 @@ func (r *replica) head(raw []byte, now int64) (Change, error) {
 }
 
 // applyFrame applies a ROOT, EVIDENCE or HEAD.
-func (r *replica) applyFrame(f Frame, now int64) (Change, error) {
+func (r *replica) applyFrame(f Frame, now int64) (c Change, err error) {
+	h := keys.Sum(f.Body)
+	if r.quarantine.has(h) {
+		return Change{}, fmt.Errorf("frame: %w", ErrQuarantined)
+	}
+	before := r.state
+	defer func() {
+		if err != nil {
+			r.state = before
+		}
+	}()
+	defer r.quarantine.catch(Quarantined{Hash: h}, &err)
+	if r.testFrame != nil {
+		r.testFrame(f)
+	}
 	switch f.Kind {
 	case KindRoot:
 		raw, err := parseRaw(f.Body, KindRoot, MaxRoot)
@@ -246,7 +268,7 @@ func (m *Memory) Clone() *Memory {
 	for id, list := range m.entries {
 		c.entries[id] = slices.Clip(list)
 	}
-	c.quarantine = maps.Clone(m.quarantine)
+	c.quarantine = quarantine{set: maps.Clone(m.quarantine.set), list: slices.Clone(m.quarantine.list)}
 	c.again = c.replay
 	return c
 }

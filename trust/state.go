@@ -23,11 +23,12 @@ type State struct {
 	issuers []*chain // in order of first appearance in a root; a root never drops one
 	adds    []uint64 // per issuer: additions of entries up to this number count
 
-	nodes  pmap[nodeKey, *nodeFacts]
-	certs  pmap[factKey, *certFacts]
-	grants pmap[factKey, *grantFacts]
-	names  pmap[nameKey, pmap[nodeKey, struct{}]] // every node ever enrolled under the name
-	who    pmap[Target, pmap[factKey, struct{}]]  // grants by their left side
+	nodes   pmap[nodeKey, nodeFacts]
+	certs   pmap[factKey, []removal] // single certificates that were taken back
+	grants  pmap[factKey, *grantFacts]
+	names   pmap[nameKey, nameFacts]              // every node ever enrolled under the name
+	who     pmap[Target, pmap[factKey, struct{}]] // grants by their left side
+	tagSets pmap[nameKey, *[]string]              // of many members with the same tags only one has them
 
 	epoch uint64
 }
@@ -38,8 +39,9 @@ type chain struct {
 	index int
 
 	seq     uint64
-	link    // of entry seq
-	links   pmap[seqKey, link]
+	link               // of entry seq
+	links   pvec[link] // of entry 1 at 0
+	serials pmap[seqKey, *enrolment]
 	upgrade uint64 // first entry with a critical op of an unknown kind; 0: none
 	group   *groupFact
 
@@ -78,10 +80,17 @@ type Evidence struct {
 // Facts. Each remembers its issuer's index and the entry it came in, so that a cutoff can take it back.
 type (
 	enrolment struct {
-		op     OpEnroll
-		issuer int
-		seq    uint64
-		next   *enrolment // an older one of the same node
+		node       keys.NodeID
+		cert       keys.Hash
+		serial     uint64
+		notBefore  int64
+		notAfter   int64
+		renewUntil int64
+		name       string
+		tags       *[]string // nil: none
+		seq        uint64
+		next       *enrolment // an older one of the same node
+		issuer     int32
 	}
 	removal struct {
 		issuer int
@@ -103,13 +112,17 @@ type (
 	}
 	nodeFacts struct {
 		enrolments *enrolment // newest first, as they came
-		removals   []removal  // the first of each issuer, and the first stray of each issuer
-		after      []succession
-		before     []succession
+		rest       *nodeRest  // nil on most
 	}
-	certFacts struct {
-		enrolment *enrolment
-		removals  []removal
+	// nodeRest is what few nodes have.
+	nodeRest struct {
+		removals []removal // the first of each issuer, and the first stray of each issuer
+		after    []succession
+		before   []succession
+	}
+	nameFacts struct {
+		first *enrolment               // of one node of the name
+		all   *pmap[nodeKey, struct{}] // the nodes, where there is more than one
 	}
 	grantFacts struct {
 		op       OpGrant
@@ -275,8 +288,20 @@ func (s *State) HashAt(issuer keys.PublicKey, seq uint64) (keys.Hash, bool) {
 	if seq == 0 {
 		return keys.ChainStart(s.mesh, issuer), true
 	}
-	l, ok := c.links.get(seqKey(seq))
+	l, ok := c.linkOf(seq)
 	return l.hash, ok
+}
+
+// linkOf returns what is remembered of an entry of the chain.
+func (c *chain) linkOf(seq uint64) (link, bool) { return c.links.at(seq - 1) }
+
+// enrolmentOf returns the enrolment that logged a certificate, whether or not it counts.
+func (s *State) enrolmentOf(issuer keys.PublicKey, serial uint64) (*enrolment, bool) {
+	c, ok := s.chain(issuer)
+	if !ok {
+		return nil, false
+	}
+	return c.serials.get(seqKey(serial))
 }
 
 // startOf is the link before an issuer's first entry.

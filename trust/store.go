@@ -17,6 +17,7 @@ const (
 	logName   = "log"
 	headsName = "heads"
 	floorName = "floor"
+	cacheName = "cache"
 )
 
 // The kinds of log frames that are not sync frames.
@@ -57,9 +58,10 @@ const retryPause = time.Second
 // it. Reload is a replay of the log in the order of application, with every signature verified again.
 type Store struct {
 	// immutable
-	fsys durable.FS
-	log  *durable.Log
-	wake chan struct{} // something waits to be written; capacity 1
+	fsys  durable.FS
+	log   *durable.Log
+	cache *cache        // nil: the state is not kept
+	wake  chan struct{} // something waits to be written; capacity 1
 
 	write sync.Mutex // held by the one that writes to log; taken before mu
 	own   sync.Mutex // held while an own entry is made; taken before write
@@ -81,10 +83,12 @@ type Store struct {
 
 // queued is a frame on its way to the log.
 type queued struct {
-	body  []byte
-	rec   *record // of an entry of a chain: learns its place
-	own   *ownWrite
-	index uint64
+	body   []byte
+	issuer keys.PublicKey // of an entry
+	seq    uint64
+	rec    *record // of an entry of a chain: given up when it is written
+	own    *ownWrite
+	index  uint64
 }
 
 // ownWrite is an own entry's way to the disk. Exactly one of the two is set in the end.
@@ -94,8 +98,8 @@ type ownWrite struct {
 }
 
 // readRecord reads an entry's envelope from the log. A disk that cannot be read answers nothing; the peer asks another.
-func (s *Store) readRecord(r *record) []byte {
-	body, err := s.log.Read(r.frame)
+func (s *Store) readRecord(frame uint64) []byte {
+	body, err := s.log.Read(frame)
 	if err != nil {
 		s.failed = fmt.Errorf("reading the trust log: %w", err)
 		return nil
@@ -203,7 +207,7 @@ func (s *Store) tookLocked(c Change, rec *record) {
 		s.headsNew = true // kept in a file of its own: they come each 300 s, and only the newest counts
 	case 0:
 	default:
-		s.queue = append(s.queue, queued{body: c.Body, rec: rec})
+		s.queue = append(s.queue, queued{body: c.Body, issuer: c.Issuer, seq: c.Seq, rec: rec})
 		select {
 		case s.wake <- struct{}{}:
 		default:
@@ -228,6 +232,7 @@ func (s *Store) Err() error {
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(floorStep * time.Second)
 	defer tick.Stop()
+	s.keepState(cacheStep)
 	for {
 		select {
 		case <-s.wake:
@@ -243,6 +248,7 @@ func (s *Store) Run(ctx context.Context) error {
 			}
 		case <-tick.C:
 			s.note(s.saveSmall())
+			s.keepState(cacheStep)
 		case <-ctx.Done():
 			return errors.Join(s.Flush(), s.saveSmall())
 		}
@@ -265,4 +271,8 @@ func (s *Store) note(err error) {
 }
 
 // Close closes the log, after Run has returned.
-func (s *Store) Close() error { return errors.Join(s.Flush(), s.saveSmall(), s.log.Close()) }
+func (s *Store) Close() error {
+	err := errors.Join(s.Flush(), s.saveSmall())
+	s.keepState(cacheEnd)
+	return errors.Join(err, s.log.Close())
+}

@@ -10,24 +10,6 @@ import (
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
-// Hub is the sync of one node with all its peers: it sees to it that what is missing is asked of one peer at a time. A Hub and its
-// Syncs belong to one goroutine; they do no I/O but through their Log, and know no clock: mono is any monotonic time.
-type Hub struct {
-	log    Log
-	claims map[keys.PublicKey]claim // who is being asked for a chain
-	tokens bucket                   // entries that may still be asked for
-}
-
-type claim struct {
-	by    *Sync
-	until time.Duration
-}
-
-// NewHub returns the sync of a node.
-func NewHub(log Log) *Hub {
-	return &Hub{log: log, claims: map[keys.PublicKey]claim{}, tokens: newBucket(requestRate, maxWants*wantSpan*2)}
-}
-
 // Sync is the sync with one peer, over one session.
 type Sync struct {
 	hub *Hub
@@ -42,6 +24,7 @@ type Sync struct {
 	parked   map[factKey]*Entry // asked for, and here before what precedes them
 	searches map[keys.PublicKey]*search
 	once     map[keys.Hash]bool // what is sent or fetched once per session
+	aside    heights            // entries in quarantine: a chain that goes on with one is not asked for again
 
 	unsolicited bucket
 	served      bucket
@@ -82,6 +65,8 @@ type search struct {
 type Result struct {
 	Send    []Frame  // to this peer
 	Changes []Change // applied: to be pushed to the others
+
+	Quarantined []Quarantined // put aside: for the audit log
 }
 
 // NewSync begins the sync with a peer. If quiet, it sends nothing until SetQuiet: the peer is of an unknown issuer, and only listened
@@ -262,6 +247,7 @@ func (s *Sync) onObject(f Frame, mono time.Duration, now int64, r *Result) error
 	if errors.Is(err, ErrInvalid) {
 		return err
 	}
+	r.aside(err)
 	return nil // an older or newer view than ours; VEC will tell
 }
 
@@ -355,6 +341,10 @@ func (s *Sync) applyInOrder(e *Entry, asked bool, mono time.Duration, now int64,
 // apply applies one entry and reports whether that changed anything.
 func (s *Sync) apply(e *Entry, mono time.Duration, now int64, r *Result) (bool, error) {
 	c, err := s.log.ApplyEntry(e, now)
+	r.aside(err)
+	if errors.Is(err, ErrQuarantined) {
+		s.aside.set(e.Issuer, e.Seq)
+	}
 	st := s.log.Current()
 	switch {
 	case err == nil:

@@ -544,36 +544,6 @@ func TestSyncOnePeerIsAskedAtATime(t *testing.T) {
 	}
 }
 
-// TestSyncQuarantine: an entry that makes apply fail is put aside; the node and all other issuers go on.
-func TestSyncQuarantine(t *testing.T) {
-	w := newWorld(t, 1, "a", "b")
-	m, s := liar(t, w)
-	a, b := w.writer("a"), w.writer("b")
-	bad := a.add(a.enroll("one"))
-	calls := 0
-	m.testApply = func(e *Entry) {
-		if e.hash == bad.hash {
-			calls++
-			panic("boom")
-		}
-	}
-	for range 3 {
-		r, err := s.Receive(rawFrame(KindEntry, bad.raw), 0, epoch0)
-		if err != nil || len(r.Changes) != 0 {
-			t.Fatalf("%v", err)
-		}
-	}
-	if calls != 1 {
-		t.Fatalf("tried %d times", calls)
-	}
-	if _, err := m.ApplyEntry(bad, epoch0); !errors.Is(err, ErrQuarantined) {
-		t.Fatal(err)
-	}
-	if r, err := s.Receive(rawFrame(KindEntry, b.add(b.enroll("two")).raw), 0, epoch0); err != nil || len(r.Changes) != 1 {
-		t.Fatalf("%v", err)
-	}
-}
-
 func TestSyncHeads(t *testing.T) {
 	w := newWorld(t, 1, "a")
 	x := newNet(t, 6, w, 2)

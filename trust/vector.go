@@ -38,7 +38,7 @@ func (s *State) GroupSince() int64 {
 	for _, c := range s.issuers {
 		for g := c.group; g != nil; g = g.next {
 			if g.op.Generation == gen && g.op.Commit == commit {
-				l, _ := c.links.get(seqKey(g.seq))
+				l, _ := c.linkOf(g.seq)
 				return l.time
 			}
 		}

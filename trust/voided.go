@@ -32,15 +32,15 @@ func (s *State) Voided(issuer keys.PublicKey, seq uint64) (v Voided) {
 	}
 	added := func(index int, at uint64) bool { return index == c.index && at > seq }
 	for id, f := range s.nodes.all() {
-		if reason, ok := gone(f.removals); ok {
+		if reason, ok := gone(f.removals()); ok {
 			v.Removals = append(v.Removals, OpRevokeNode{Node: keys.NodeID(id), Reason: reason})
 		}
 		if m, ok := s.Member(keys.NodeID(id)); ok && !s.otherwise(f, c.index, seq) {
 			v.Members = append(v.Members, m)
 		}
 	}
-	for k, f := range s.certs.all() {
-		if reason, ok := gone(f.removals); ok {
+	for k, list := range s.certs.all() {
+		if reason, ok := gone(list); ok {
 			v.Removals = append(v.Removals, OpRevokeCert{Issuer: k.issuer, Serial: k.number, Reason: reason})
 		}
 	}
@@ -58,9 +58,9 @@ func (s *State) Voided(issuer keys.PublicKey, seq uint64) (v Voided) {
 }
 
 // otherwise reports whether an enrolment of the node would still count.
-func (s *State) otherwise(f *nodeFacts, issuer int, seq uint64) bool {
+func (s *State) otherwise(f nodeFacts, issuer int, seq uint64) bool {
 	for x := f.enrolments; x != nil; x = x.next {
-		if s.counts(x.issuer, x.seq) && !s.certRevoked(x) && (x.issuer != issuer || x.seq <= seq) {
+		if s.counts(int(x.issuer), x.seq) && !s.certRevoked(x) && (int(x.issuer) != issuer || x.seq <= seq) {
 			return true
 		}
 	}

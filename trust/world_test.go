@@ -249,8 +249,8 @@ func dump(s *State) string {
 		next, ok := s.SuccessorOf(id)
 		p("revoked %s %v next %s %v", id, r, next, ok)
 	}
-	for k, f := range s.certs.all() {
-		if r, ok := s.revocation(f.removals); ok {
+	for k, list := range s.certs.all() {
+		if r, ok := s.revocation(list); ok {
 			p("cert %s/%d %v", k.issuer, k.number, r)
 		}
 	}

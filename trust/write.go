@@ -53,19 +53,19 @@ func (s *Store) flush() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, q := range s.unsynced {
-		q.written()
+		s.writtenLocked(q)
 	}
 	s.unsynced = nil
 	return full
 }
 
-// written notes that a frame is durable; its bytes need not be kept in memory.
-func (q *queued) written() {
+// writtenLocked notes that a frame is durable; its bytes need not be kept in memory.
+func (s *Store) writtenLocked(q queued) {
 	if q.own != nil {
 		q.own.durable, q.own.index = true, q.index
 	}
 	if q.rec != nil {
-		q.rec.frame, q.rec.raw = q.index, nil
+		s.rep.stored(q.issuer, q.seq, q.rec, q.index)
 	}
 }
 
@@ -81,7 +81,7 @@ func (s *Store) recover(cause error) error {
 	for _, q := range s.unsynced {
 		switch {
 		case q.index < next:
-			q.written()
+			s.writtenLocked(q)
 		case q.own != nil:
 			q.own.void = true
 		default:
@@ -103,7 +103,7 @@ func (s *Store) AppendOwn(issuer *keys.SigningKey, now int64, ops ...Op) (Change
 		s.mu.Unlock()
 		return Change{}, fmt.Errorf("the last entry may or may not be on disk: repair the disk, then restart: %w", durable.ErrUncertain)
 	}
-	e, err := s.rep.state.nextEntry(issuer, now, ops)
+	e, err := s.nextOwnLocked(issuer, now, ops)
 	if err != nil {
 		s.mu.Unlock()
 		return Change{}, err
@@ -134,10 +134,19 @@ func (s *Store) AppendOwn(issuer *keys.SigningKey, now int64, ops ...Op) (Change
 		s.tookLocked(c, nil)
 		return c, fmt.Errorf("own entry: %w; is the issuer key in use on another machine?", ErrFork)
 	}
-	rec.raw = nil
-	rec.frame = w.index
+	s.rep.stored(e.Issuer, e.Seq, rec, w.index)
 	s.announceLocked()
 	return c, nil
+}
+
+// nextOwnLocked makes the next entry of the own chain. One that this program cannot apply is not made: it would fail everywhere.
+func (s *Store) nextOwnLocked(issuer *keys.SigningKey, now int64, ops []Op) (e *Entry, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			e, err = nil, fmt.Errorf("own entry: this program fails on it: %w: %.200v", ErrQuarantined, p)
+		}
+	}()
+	return s.rep.state.nextEntry(issuer, now, ops)
 }
 
 // giveUpLocked decides what is known of an own entry whose write failed: not on disk, so that its number is free again, or unknown.

@@ -23,7 +23,11 @@ func newStatus(c *cli) *cobra.Command {
 		Example: `  meshkey status
   meshkey status --json=1
   meshkey status --wait 30s      wait until the daemon serves`,
-		Long: `Ends with code 8 if the node works but something needs attention: the lines with "!" say what, and what to do.`,
+		Long: `Ends with code 8 if the node works but something needs attention: the lines with "!" say what, and what to do.
+
+Certificates that come near their end are shown 30, 14, 7 and 1 days before it, of every member, from the log. With at most 7 days left they
+count as something wrong if it is this machine's, if the machine should have renewed it by itself, or if its membership ends at a date;
+lines with "·" are coming ends that are nothing wrong, such as a guest's.`,
 		Args: none(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runStatus(cmd.Context(), c, o) },
 	}
@@ -80,6 +84,29 @@ func (c *cli) showStatus(s *control.Status, now time.Time) {
 	table(c.out, rows)
 	fmt.Fprintln(c.out, clean(auditLine(s.Audit, now)))
 	c.warn(s.Warnings)
+	c.ends(s)
+}
+
+// maxEnds is how many of the coming ends that are nothing wrong a person is shown.
+const maxEnds = 8
+
+// ends shows the certificates that end soon and are no warning.
+func (c *cli) ends(s *control.Status) {
+	shown, more := 0, max(s.ExpiringAll-len(s.Expiring), 0)
+	for _, e := range s.Expiring {
+		if e.Degraded {
+			continue
+		}
+		if shown == maxEnds {
+			more++
+			continue
+		}
+		shown++
+		c.say("· %s   -> %s", clean(e.Text), clean(e.Next))
+	}
+	if more > 0 {
+		c.say("· and %d more certificates end soon   -> meshkey status --json", more)
+	}
 }
 
 // trustAge says how old this node's view of the mesh is known to be, or why that is not known.

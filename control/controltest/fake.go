@@ -31,6 +31,8 @@ type Fake struct {
 	NotReady bool
 	// Warnings are those of Status.
 	Warnings []control.Warning
+	// Expiring are the coming ends of Status.
+	Expiring []control.Expiry
 	// Torn makes streams abort after their first bytes.
 	Torn bool
 
@@ -44,7 +46,7 @@ func New() *Fake { return &Fake{Port: 11434, stop: make(chan struct{})} }
 
 // Backend returns the fake as the server takes it.
 func (f *Fake) Backend() control.Backend {
-	return control.Backend{View: f, Offer: f, Policy: f, Invites: inviter{f}, Audit: auditor{f}, Connect: f, Process: f, Roots: rooter{f}}
+	return control.Backend{View: f, Offer: f, Policy: f, Invites: inviter{f}, Audit: auditor{f}, Connect: f, Process: f, Roots: rooter{f}, Life: f}
 }
 
 // Calls returns what was called, one line each, with the caller's uid.
@@ -90,7 +92,7 @@ func (f *Fake) Status(context.Context) (*control.Status, error) {
 		Started: Began, UptimeMS: (76 * time.Hour).Milliseconds(), Listen: []string{"192.168.1.20:7477"},
 		Trust: control.TrustInfo{RootVersion: 1, Members: 3, Grants: 3, AgeMS: &age, HeadSigners: []string{"nas"}},
 		Peers: f.peers(), Offering: offering(), Reachable: reachable(),
-		Audit: control.AuditInfo{Entries: 18204, State: "ok", Unwitnessed: true, RefusedDay: 1}, Warnings: f.Warnings,
+		Audit: control.AuditInfo{Entries: 18204, State: "ok", Unwitnessed: true, RefusedDay: 1}, Warnings: f.Warnings, Expiring: f.Expiring, ExpiringAll: len(f.Expiring),
 	}
 	return s, nil
 }
@@ -135,6 +137,14 @@ func (f *Fake) Decide(_ context.Context, r control.DecideRequest) (*control.Deci
 	return &control.Decision{From: r.From, Target: r.Target, Reason: "no grant matches"}, f.call("Decide", control.Caller{}, r)
 }
 
+// Metrics has one figure, and a label that tries to be more than one.
+func (f *Fake) Metrics(context.Context) (*control.Metrics, error) {
+	return &control.Metrics{Families: []control.Family{{
+		Name: "meshkey_certificate_not_after_timestamp_seconds", Help: "End of a member's certificate.", Type: "gauge",
+		Samples: []control.Sample{{Labels: []control.Label{{Name: "node", Value: "nas\"} 1\nevil"}}, Value: 1.8e9}},
+	}}}, f.call("Metrics", control.Caller{}, "")
+}
+
 func (f *Fake) Expose(_ context.Context, by control.Caller, r *control.ExposeRequest) (*control.ExposeResult, error) {
 	res := &control.ExposeResult{Service: control.Service{Name: r.Name, Target: r.Target, HTTP: r.HTTP, State: "up"}}
 	for _, a := range r.Allow {
@@ -173,6 +183,27 @@ func (f *Fake) Ungrant(_ context.Context, by control.Caller, r *control.UngrantR
 // RotateGroup makes the third generation.
 func (f *Fake) RotateGroup(_ context.Context, by control.Caller, r *control.RotateGroupRequest) (*control.RotateGroupResult, error) {
 	return &control.RotateGroupResult{Generation: 3, Spread: spread()}, f.call("RotateGroup", by, *r)
+}
+
+// RotateNode gives gpu1 the key of laptop.
+func (f *Fake) RotateNode(_ context.Context, by control.Caller, r *control.RotateNodeRequest) (*control.RotateNodeResult, error) {
+	res := &control.RotateNodeResult{Old: GPU1, DryRun: r.DryRun, Sessions: 2, Streams: 3, Grants: []control.Grant{grant()}}
+	if !r.DryRun && !r.Drop {
+		res.New, res.Issuer, res.NotAfter = control.NodeRef{Name: "gpu1", ID: Laptop.ID}, NAS, Began.Add(90*24*time.Hour)
+	}
+	return res, f.call("RotateNode", by, *r)
+}
+
+// Leave leaves by nas.
+func (f *Fake) Leave(_ context.Context, by control.Caller, r *control.LeaveRequest) (*control.LeaveResult, error) {
+	res := &control.LeaveResult{
+		Node: GPU1, Mesh: control.MeshInfo{Name: "homelab"}, DryRun: r.DryRun, Sessions: 2, Streams: 3, Services: []string{"ollama"}, Grants: []control.Grant{grant()},
+		Kept: "/var/lib/meshkey/left-1",
+	}
+	if !r.DryRun {
+		res.Applied, res.Issuer = true, NAS
+	}
+	return res, f.call("Leave", by, *r)
 }
 
 func (f *Fake) Revoke(_ context.Context, by control.Caller, r *control.RevokeRequest) (*control.RevokeResult, error) {

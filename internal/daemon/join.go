@@ -213,6 +213,9 @@ type candidate struct {
 // recognises and answers again. What else an attempt left is moved aside.
 func (d *stateDir) candidate(id keys.MeshID, passphrase string) (*candidate, error) {
 	c := &candidate{mesh: id, unlock: d.unlock(func() (string, error) { return passphrase, nil })}
+	if err := d.finishRotation(); err != nil {
+		return nil, err
+	}
 	m, cert, err := d.readMember()
 	switch {
 	case err == nil:

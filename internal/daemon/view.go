@@ -15,7 +15,7 @@ import (
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
-// expiryWarning is how long before its end a certificate is warned about.
+// expiryWarning is how long before its end an issuer's key is warned about.
 const expiryWarning = 30 * 24 * time.Hour
 
 // Version implements control.Process.
@@ -74,7 +74,8 @@ func (d *Daemon) Status(ctx context.Context) (*control.Status, error) {
 		}
 		s.Interfaces = append(s.Interfaces, control.Interface{Name: i.Name, Addresses: i.Addresses, State: state})
 	}
-	s.Warnings = d.warnings(peers.Peers)
+	s.Expiring, s.ExpiringAll = expiring(st, now, d.key.NodeID())
+	s.Warnings = d.warnings(peers.Peers, s.Expiring)
 	if s.Audit.State != "ok" || s.Trust.Stale && s.Trust.StaleAction == "restrict" {
 		s.State = "degraded"
 	}
@@ -117,7 +118,7 @@ func (d *Daemon) auditInfo() control.AuditInfo {
 }
 
 // warnings are what works but needs attention, each with its next step.
-func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
+func (d *Daemon) warnings(peers []control.Peer, ends []control.Expiry) []control.Warning {
 	var out []control.Warning
 	warn := func(code, text, next string) { out = append(out, control.Warning{Code: code, Text: text, Next: next}) }
 	if a := d.audit.Status(); a.Degraded != nil {
@@ -127,11 +128,9 @@ func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
 		warn("trust-unwritten", "the trust log cannot be written: "+err.Error(), "make room or repair the disk; it recovers by itself")
 	}
 	out = append(out, d.floorWarning(time.Now())...)
-	end, fix := d.node.CertificateNotAfter(), "meshkey invite "+d.cert.Name+" on an issuer, then meshkey enroll here"
-	if left := end.Sub(time.Unix(d.trustNow(), 0)); left <= 0 {
-		warn("expires-soon", "this node's certificate has ended ("+timeText(end)+")", fix)
-	} else if left < expiryWarning {
-		warn("expires-soon", "this node's certificate ends in "+days(left), fix)
+	out = append(out, expiryWarnings(ends)...)
+	if w, ok := d.rotationWarning(); ok {
+		out = append(out, w)
 	}
 	st, now := d.store.Current(), d.trustNow()
 	out = append(out, d.rootWarnings(st, now)...)
@@ -140,9 +139,6 @@ func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
 		name := p.Name
 		if name == "" {
 			name = p.ID
-		}
-		if left := time.Until(p.NotAfter); left > 0 && left < expiryWarning {
-			warn("peer-expires-soon", name+"'s certificate ends in "+days(left), "meshkey invite "+name)
 		}
 		if slices.Contains(p.Flags, "name_conflict") {
 			warn("name-conflict", name+" is a name of two live members and resolves to neither", "revoke one of them by its id")

@@ -3,6 +3,7 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -23,7 +24,13 @@ const tempMark = ".tmp~"
 //	the name, so it is whole in either case;
 //	after the SyncDir: the new content is there.
 func WriteFile(fsys FS, name string, data []byte) error {
-	temp, err := writeTemp(fsys, name, data)
+	return WriteFileFunc(fsys, name, whole(data))
+}
+
+// WriteFileFunc is [WriteFile] for content that is never in memory as a whole: write writes it, in pieces of its choice. An error of
+// write leaves name as it was.
+func WriteFileFunc(fsys FS, name string, write func(io.Writer) error) error {
+	temp, err := writeTemp(fsys, name, write)
 	if err != nil {
 		return err
 	}
@@ -51,7 +58,7 @@ func WriteNew(fsys FS, name string, data []byte) error {
 	if !ok {
 		return &fs.PathError{Op: "link", Path: name, Err: errors.ErrUnsupported}
 	}
-	temp, err := writeTemp(fsys, name, data)
+	temp, err := writeTemp(fsys, name, whole(data))
 	if err != nil {
 		return err
 	}
@@ -70,9 +77,17 @@ func WriteNew(fsys FS, name string, data []byte) error {
 	return nil
 }
 
+// whole writes all of data at once.
+func whole(data []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	}
+}
+
 // writeTemp writes and syncs a temporary file beside name and returns its name. On error there is none, if it can be
 // removed at all.
-func writeTemp(fsys FS, name string, data []byte) (string, error) {
+func writeTemp(fsys FS, name string, write func(io.Writer) error) (string, error) {
 	if err := checkName("write", name); err != nil {
 		return "", err
 	}
@@ -80,7 +95,7 @@ func writeTemp(fsys FS, name string, data []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = f.Write(data)
+	err = write(f)
 	if err == nil {
 		// Before the rename: else the new name could appear before its content.
 		err = f.Sync()

@@ -135,6 +135,10 @@ func (c *Core) syncFrame(s *sess, kind session.Kind, raw []byte) {
 		c.misbehaved(s, kind, err.Error())
 		return
 	}
+	for _, q := range r.Quarantined {
+		// The peer only passed on what this program fails on: the session stays.
+		c.emit(TrustRejected{From: s.peer.id, Kind: q.String(), Why: "put in quarantine: " + q.Why})
+	}
 	// Removals and everything else new leave for the other peers before the answers to this one.
 	c.spread(s, r.Changes)
 	if c.byID[s.id] == nil {
