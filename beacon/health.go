@@ -42,21 +42,35 @@ func (h *Health) Sign(mesh keys.MeshID, node *keys.SigningKey) ([]byte, error) {
 // ParseHealth reads and verifies a summary. Whether the node is a member, and whether the summary is newer than the one held, is the
 // caller's to ask.
 func ParseHealth(raw []byte, mesh keys.MeshID) (*Health, error) {
-	e, err := identity.ParseEnvelope(raw, MaxEnvelope)
+	h, e, err := parseHealth(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrHealth, err)
-	}
-	var h Health
-	if err := wire.Unmarshal(e.Payload, &h); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrHealth, err)
-	}
-	if err := h.check(); err != nil {
 		return nil, err
 	}
 	if err := e.VerifyOnly(keys.LabelHealth, mesh, h.Node.Public()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrHealth, err)
 	}
-	return &h, nil
+	return h, nil
+}
+
+// ReadHealth reads a summary that ParseHealth has verified before, without verifying it again.
+func ReadHealth(verified []byte) (*Health, error) {
+	h, _, err := parseHealth(verified)
+	return h, err
+}
+
+func parseHealth(raw []byte) (*Health, *identity.Envelope, error) {
+	e, err := identity.ParseEnvelope(raw, MaxEnvelope)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrHealth, err)
+	}
+	var h Health
+	if err := wire.Unmarshal(e.Payload, &h); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrHealth, err)
+	}
+	if err := h.check(); err != nil {
+		return nil, nil, err
+	}
+	return &h, e, nil
 }
 
 // Fresh reports whether the summary may be believed and passed on: made within a day before now, and not after it but for what clocks

@@ -88,3 +88,31 @@ func TestHealthFresh(t *testing.T) {
 		t.Error("a clock before 1970")
 	}
 }
+
+// FuzzHealth: what parses encodes to the same bytes and is within its bounds; what does not parse gives nothing.
+func FuzzHealth(f *testing.F) {
+	key := keys.NewSigningKey()
+	for _, n := range []int{1, MaxSummary} {
+		h := Health{Node: key.NodeID(), TimeMS: 1_800_000_000_000, Summary: make([]byte, n)}
+		raw, err := h.Sign(keys.MeshID{1}, key)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, e, err := parseHealth(b)
+		if err != nil {
+			if h != nil || e != nil {
+				t.Fatal("a summary beside an error")
+			}
+			return
+		}
+		if again := wire.MustMarshal(h); !bytes.Equal(again, e.Payload) || !bytes.Equal(e.Encode(), b) {
+			t.Fatalf("parsed %x, encoded %x", e.Payload, again)
+		}
+		if len(h.Summary) == 0 || len(h.Summary) > MaxSummary {
+			t.Fatalf("%d bytes of summary", len(h.Summary))
+		}
+	})
+}

@@ -93,6 +93,8 @@ var (
 	ErrPinChanged = errors.New("the name belongs to another node than at its first use")
 	// ErrNotAdmitted: the peer proved itself and does not admit this node.
 	ErrNotAdmitted = errors.New("the peer does not admit this node")
+	// ErrStaleView: this node's view of the mesh is older than the root allows, so it has no session that may open streams.
+	ErrStaleView = errors.New("this node's view of the mesh is too old to open streams")
 	// ErrUnreachable: no session with the peer could be made in time.
 	ErrUnreachable = errors.New("the peer cannot be reached")
 )
@@ -344,6 +346,9 @@ func (n *Node) waitLink(ctx context.Context, id keys.NodeID) (*link, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			if v := n.State().View(n.trustNow()); v.Stale && v.Restrict {
+				return nil, fmt.Errorf("%w: %w", ErrStaleView, ctx.Err())
+			}
 			return nil, fmt.Errorf("%w: %s%w", ErrUnreachable, n.lastDial(id), ctx.Err())
 		case <-n.ctx.Done():
 			return nil, ErrClosed

@@ -63,6 +63,7 @@ func TestMain(m *testing.M) {
 type world struct {
 	t       testing.TB
 	issuer  *keys.SigningKey
+	root    *keys.SigningKey
 	genesis []byte
 	id      keys.MeshID
 	secret  keys.GroupSecret
@@ -98,6 +99,7 @@ type host struct {
 func newWorld(t testing.TB) *world {
 	w := &world{t: t, issuer: keys.NewSigningKey(), secret: keys.NewGroupSecret(1), port: uint16(20000 + mrand.IntN(20000)), life: 86400}
 	root := keys.NewSigningKey()
+	w.root = root
 	now := time.Now().Unix()
 	var err error
 	w.genesis, w.id, err = trust.NewGenesis(trust.GenesisConfig{

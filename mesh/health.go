@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"bytes"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/beacon"
@@ -9,11 +8,10 @@ import (
 	"github.com/sovereignmesh/meshkey/session"
 )
 
-// told is a member's signed summary of itself, as others pass it on. Guarded by Node.mu.
+// told is a member's signed summary of itself, as others pass it on, verified; it is read when somebody looks. Guarded by Node.mu.
 type told struct {
-	raw    []byte
-	at     time.Time // by the member's own clock
-	health *session.Health
+	raw []byte
+	ms  uint64 // when it was made, by the member's own clock
 }
 
 // ownHealth is this node's summary, signed to be passed on; one made a moment ago serves every session that is told of it.
@@ -66,9 +64,9 @@ func (n *Node) healthTold(l *link, raw []byte) {
 	}
 	n.mu.Lock()
 	old, held := n.told[h.Node]
-	newer := (!held && len(n.told) < maxEndpointPeers || held && h.Time().After(old.at)) && !bytes.Equal(old.raw, raw)
+	newer := !held && len(n.told) < maxEndpointPeers || held && h.TimeMS > old.ms
 	if newer {
-		n.told[h.Node] = told{raw: raw, at: h.Time(), health: body.Health}
+		n.told[h.Node] = told{raw, h.TimeMS}
 	}
 	n.mu.Unlock()
 	if newer {
@@ -84,7 +82,14 @@ func (i *PeerInfo) healthOf(l *link, t told, now time.Time) {
 		i.Health, i.HealthAt = l.health.Load(), time.Unix(0, l.healthAt.Load())
 		return
 	}
-	if t.health != nil && now.Sub(t.at) <= beacon.HealthLife {
-		i.Health, i.HealthAt, i.HealthTold = t.health, t.at, true
+	if t.raw == nil {
+		return
+	}
+	h, err := beacon.ReadHealth(t.raw)
+	if err != nil || !h.Fresh(now) {
+		return
+	}
+	if body, _, err := session.ParseHeartbeat(h.Summary); err == nil && body.Health != nil {
+		i.Health, i.HealthAt, i.HealthTold = body.Health, h.Time(), true
 	}
 }

@@ -38,7 +38,8 @@ func TestHealthIsPassedOn(t *testing.T) {
 	a, b, c := w.member("a"), w.member("b"), w.member("c")
 	a.run()
 	b.run()
-	l := full(a, b)
+	neighbour := full(a, b)
+	l := &link{peer: neighbour.peer} // its own bucket belongs to its reader
 	now := time.Now()
 	before := a.peer(t, c)
 	a.healthTold(l, w.summary(c.key, now.Add(-time.Hour), 100))
@@ -54,6 +55,9 @@ func TestHealthIsPassedOn(t *testing.T) {
 	if p := a.peer(t, c); p.Health.Load != 200 {
 		t.Fatalf("an older one took its place: %+v", p.Health)
 	}
+	a.mu.Lock()
+	held200 := a.told[c.key.NodeID()].raw
+	a.mu.Unlock()
 	stranger := keys.NewSigningKey()
 	empty := func() []byte {
 		body, err := session.EncodeHeartbeat(session.Heartbeat{Degree: 1})
@@ -77,18 +81,20 @@ func TestHealthIsPassedOn(t *testing.T) {
 			return raw
 		}(),
 	} {
-		a.mu.Lock()
-		held := len(a.told)
-		a.mu.Unlock()
 		a.healthTold(l, raw)
 		a.mu.Lock()
-		if len(a.told) != held || a.told[c.key.NodeID()].health.Load != 200 {
-			t.Errorf("a summary %s was taken", what)
+		for _, t2 := range a.told {
+			if string(t2.raw) == string(raw) {
+				t.Errorf("a summary %s was taken", what)
+			}
+		}
+		if string(a.told[c.key.NodeID()].raw) != string(held200) {
+			t.Errorf("a summary %s took the place of another", what)
 		}
 		a.mu.Unlock()
 	}
 	// A neighbour's own word counts, whatever others say.
-	eventually(t, "b's own summary", 10*time.Second, func() bool { return l.health.Load() != nil })
+	eventually(t, "b's own summary", 10*time.Second, func() bool { return neighbour.health.Load() != nil })
 	a.healthTold(l, w.summary(b.key, time.Now(), 999))
 	if p := a.peer(t, b); p.HealthTold || p.Health.Load == 999 {
 		t.Fatalf("of a neighbour: %+v", p)
@@ -149,7 +155,7 @@ func TestOwnHealthIsTold(t *testing.T) {
 	eventually(t, "b has a's signed summary", 10*time.Second, func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return b.told[a.key.NodeID()].health != nil
+		return b.told[a.key.NodeID()].raw != nil
 	})
 	if one := a.ownHealth(); string(one) != string(a.ownHealth()) {
 		t.Fatal("every session costs a signature")

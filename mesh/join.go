@@ -297,7 +297,8 @@ func (j *joiner) authenticate() (Offer, error) {
 	if j.res.Peer.Node != v.IssuerNode {
 		return Offer{}, fmt.Errorf("%w: another node answered", ErrWrongMesh)
 	}
-	if standing, why := st.Admit(j.res.Peer.Certificate, st.Root().Version, j.cfg.Now().Unix()); standing != trust.Full {
+	// A stale view is no reason: the invite vouches for this node, and the newcomer is let in by the others when it knows more.
+	if standing, why := st.Admit(j.res.Peer.Certificate, st.Root().Version, j.cfg.Now().Unix()); standing != trust.Full && why != trust.ReasonStale {
 		return Offer{}, fmt.Errorf("%w: the node that answered is no member in force (%s); check this machine's clock", ErrWrongMesh, why)
 	}
 	members := 0

@@ -122,3 +122,22 @@ func TestKnownFileOnAFullDisk(t *testing.T) {
 		t.Fatalf("read %v", got)
 	}
 }
+
+// FuzzKnown: what reads is written as the same bytes; what does not gives nothing.
+func FuzzKnown(f *testing.F) {
+	mesh, p := keys.MeshID{7}, somewhere()
+	f.Add(encodeKnown(&p, mesh))
+	f.Add(encodeKnown(&core.Persist{}, mesh))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := parseKnown(b, mesh)
+		if err != nil {
+			if p.Known != nil || !p.Anchor.IsZero() {
+				t.Fatal("addresses beside an error")
+			}
+			return
+		}
+		if again := encodeKnown(&p, mesh); !bytes.Equal(again, b) {
+			t.Fatalf("read %x, written %x", b, again)
+		}
+	})
+}

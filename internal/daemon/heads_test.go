@@ -76,7 +76,17 @@ func TestStaleViewEndToEnd(t *testing.T) {
 	if w, ok := pi4.warned("trust-stale"); !ok || !strings.Contains(w.Text, "older than the root allows (4 s)") || !strings.Contains(w.Text, "no streams") || !strings.Contains(w.Next, "nas") {
 		t.Fatalf("warned: %+v", s.Warnings)
 	}
+
+	// A machine can be enrolled while the view of everybody is stale: the invite vouches for the issuer, and the log for the rest.
+	nas.heads = time.Hour
 	nas.start()
+	eventually(t, "nas is stale too", 30*time.Second, func() bool { return nas.status().Trust.Stale })
+	pi6 := nas.enrolled("pi6", nas)
+	nas.stop()
+	nas.heads = time.Second
+	nas.start()
+	pi6.start()
+	eventually(t, "the newcomer is let in", 90*time.Second, func() bool { return pi6.peerState("nas") == "up/full" })
 	eventually(t, "all is as before", 90*time.Second, func() bool {
 		return pi4.peerState("pi5") == "up/full" && pi5.peerState("pi4") == "up/full" && pi4.peerState("nas") == "up/full"
 	})

@@ -39,6 +39,7 @@ func TestRestartAloneOnItsLink(t *testing.T) {
 		case took < 0 || took > 10*time.Second:
 			t.Fatalf("%d nodes: back after %v", c.nodes, took)
 		}
+		t.Logf("%d nodes: back after %v", c.nodes, took)
 		w.RunFor(time.Minute)
 		if got, want := n.Degree(), min(c.nodes-c.segment, 6); got < want {
 			t.Fatalf("%d nodes: %d sessions a minute later, want %d", c.nodes, got, want)

@@ -77,6 +77,7 @@ func TestStaleViewRestricts(t *testing.T) {
 		if took < 0 || took > 90*time.Second {
 			t.Fatalf("%d nodes: whole again after %v", c.nodes, took)
 		}
+		t.Logf("%d nodes, restrict %v: whole again after %v", c.nodes, c.restrict, took)
 		one.Open(two)
 		w.RunFor(10 * time.Second)
 		if len(two.streams) == 0 {

@@ -81,8 +81,8 @@
 //
 // # Health
 //
-// A member's signed summary of itself goes with its record, and every sixth look the four that came last go to the random neighbour as
-// well. It changes nothing but what is told.
+// A member's signed summary of itself goes with its record to a new session and in an answer. Every sixth look this node's own and the
+// six that came last go to the random neighbour: told on while it is new, a summary gets about. It changes nothing but what is told.
 //
 // # What it does not decide
 //

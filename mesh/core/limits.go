@@ -140,8 +140,8 @@ const (
 	// shuffleTicks is how many ticks pass between telling a random neighbour shuffleRecords peer records.
 	shuffleTicks   = 6
 	shuffleRecords = 4
-	// shuffleHealth is how many of the newest health summaries go with them, 250 bytes each.
-	shuffleHealth = 4
+	// shuffleHealth is how many of the newest health summaries go to that neighbour, 250 bytes each: with this node's own 60 B/s.
+	shuffleHealth = 6
 	// shedAge is the least age of a session that is shed; shunFor is how long neither end picks the other again.
 	shedAge = 10 * time.Second
 	shunFor = 60 * time.Second

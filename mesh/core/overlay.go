@@ -310,7 +310,7 @@ func (c *Core) shuffle() {
 	}
 	if to != nil {
 		c.emit(TellSelf{ID: to.id})
-		c.tellSome(to, shuffleRecords)
+		c.tellSome(to, shuffleRecords, false)
 		c.tellNews(to)
 	}
 }

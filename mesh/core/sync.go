@@ -274,11 +274,11 @@ func (c *Core) tellPeers(s *sess) {
 	if c.crowded() {
 		most = crowdRecords
 	}
-	c.tellSome(s, most)
+	c.tellSome(s, most, true)
 }
 
-// tellSome tells a peer the newest records of some others.
-func (c *Core) tellSome(s *sess, most int) {
+// tellSome tells a peer the newest records of some others, with or without their health.
+func (c *Core) tellSome(s *sess, most int, health bool) {
 	if len(c.order) == 0 {
 		return
 	}
@@ -286,16 +286,16 @@ func (c *Core) tellSome(s *sess, most int) {
 	for i := 0; i < len(c.order) && most > 0; i++ {
 		p := c.order[(begin+i)%len(c.order)]
 		if p.record != nil && p != s.peer && p.enrolled && !p.revoked {
-			c.tell(s, p)
+			c.tell(s, p, health)
 			most--
 		}
 	}
 }
 
-// tell passes a peer's record on, and what it last said of itself.
-func (c *Core) tell(s *sess, p *peer) {
+// tell passes a peer's record on, and what it last said of itself where that is wanted.
+func (c *Core) tell(s *sess, p *peer, health bool) {
 	c.send(s, session.Object{K: session.KindPeer, Raw: p.record})
-	if p.health != nil {
+	if health && p.health != nil {
 		c.send(s, session.Object{K: session.KindHealth, Raw: p.health})
 	}
 }
