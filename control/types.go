@@ -57,7 +57,8 @@ type Status struct {
 }
 
 // Expiry is a certificate that ends soon. Why is late (it renews itself and should have), by-hand (its membership ends at a date), guest
-// (it was made to end) or ended (it renews itself when its machine is back). TierDays is 30, 14, 7 or 1: at most so many days are left; 0
+// (it was made to end), ended (it renews itself when its machine is back) or, of this node alone, over (it can only be enrolled
+// again). TierDays is 30, 14, 7 or 1: at most so many days are left; 0
 // is ended. Degraded ones are among the warnings, too.
 type Expiry struct {
 	Node     NodeRef   `json:"node"`

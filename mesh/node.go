@@ -208,7 +208,7 @@ func New(cfg Config) (*Node, error) {
 	n.cert.Store(cfg.Certificate)
 	n.issuer.Store(cfg.Issuer)
 	var err error
-	if n.pins, err = openPins(cfg.State, "pins"); err != nil {
+	if n.pins, err = openPins(cfg.State, filePins); err != nil {
 		return nil, err
 	}
 	if n.announcer, err = beacon.NewAnnouncer(beacon.AnnouncerConfig{

@@ -17,10 +17,9 @@ import (
 // dials counts, or prevents, what a node dials.
 type dials struct {
 	Network
-	made   atomic.Int32
-	fails  atomic.Bool // refused at once
-	hangs  atomic.Bool // as behind a filter that drops
-	always bool
+	made  atomic.Int32
+	fails atomic.Bool // refused at once
+	hangs atomic.Bool // as behind a filter that drops
 }
 
 func (d *dials) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {

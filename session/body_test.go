@@ -33,7 +33,7 @@ func bodies() []Body {
 			{Name: "db", Proto: "tcp", State: ServiceUp, Since: 5},
 			{Name: "web", State: ServiceDown, Since: 6, Reason: "connection refused"},
 		}},
-		obj(KindWitness), obj(KindEnroll), obj(KindHealth),
+		obj(KindWitness), obj(KindEnroll),
 		Granted{Certificate: []byte{1}, GroupGen: 1, GroupSecret: [32]byte{2}, Peers: [][]byte{{3}, {4}}},
 		Plain{K: KindPending},
 		Refused{Code: CodeExpired},
@@ -43,6 +43,7 @@ func bodies() []Body {
 		obj(KindLeave),
 		Answer{K: KindLeft, Raw: []byte{1}},
 		Answer{K: KindLeft, Code: CodeLimit},
+		obj(KindHealth),
 	}
 }
 

@@ -229,7 +229,7 @@ func TestBigLogStartsFast(t *testing.T) {
 	if with > without/3 {
 		t.Errorf("with the cached state %v, without it %v", with, without)
 	}
-	if grew/n > 600 {
+	if grew/n > 500 {
 		t.Errorf("a member takes %d bytes", grew/n)
 	}
 }

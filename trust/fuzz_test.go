@@ -2,9 +2,11 @@ package trust
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 
 	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 )
@@ -170,6 +172,41 @@ func FuzzFrame(f *testing.F) {
 			if len(r.Send) > 600 {
 				t.Fatalf("%d frames for one", len(r.Send))
 			}
+		}
+	})
+}
+
+// FuzzCachedState: whatever a body holds under a good signature, reading it is an error or a state that can be asked and written.
+func FuzzCachedState(f *testing.F) {
+	w, _, fsys, s := cacheWorld(f)
+	s.keepState(0)
+	whole := cacheBytes(f, fsys)
+	head := int(binary.BigEndian.Uint32(whole[len(whole)-4:])) + 4
+	f.Add(whole[:len(whole)-head])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 1<<20 {
+			return
+		}
+		fsys := durable.NewMem()
+		h := cacheHead{Version: cacheVersion, Program: "test", Frames: 1 << 20}
+		if err := writeCache(fsys, w.mesh, cacheKey, h, func(c *cacheWriter) { c.bytes(b) }); err != nil {
+			t.Fatal(err)
+		}
+		held, err := newCache(Cache{Key: cacheKey, Program: "test"}).read(fsys, w.mesh)
+		if err != nil {
+			if held != nil {
+				t.Fatal("an error came with a state")
+			}
+			return
+		}
+		_ = deep(held.state)
+		held.state.NextChange(epoch0)
+		if err := writeCache(fsys, w.mesh, cacheKey, h, func(c *cacheWriter) { writeState(c, held.state, held.entries) }); err != nil {
+			t.Fatal(err)
+		}
+		again, err := newCache(Cache{Key: cacheKey, Program: "test"}).read(fsys, w.mesh)
+		if err != nil || deep(again.state) != deep(held.state) {
+			t.Fatalf("written again it is something else: %v", err)
 		}
 	})
 }

@@ -190,6 +190,17 @@ func TestPropertyTwoRoots(t *testing.T) {
 			if s.Root().Version != 1 || len(s.RootFork()) != 2 {
 				rt.Fatalf("root %d, %d contradict", s.Root().Version, len(s.RootFork()))
 			}
+			for i, r := range s.RootFork() {
+				if r.hash != one.RootFork()[i].hash {
+					rt.Fatal("listed in the order of arrival")
+				}
+				for m := range s.Members() {
+					x, _ := s.enrolmentOf(m.Issuer, m.Serial)
+					if is, _ := r.Issuer(m.Issuer); is.Cutoff != nil && x.seq > is.Cutoff.Seq {
+						rt.Fatalf("entry %d adds, although a root would cut its issuer off at %d", x.seq, is.Cutoff.Seq)
+					}
+				}
+			}
 		}
 		sameState(rt, "forked", one, two)
 		choice := rapid.IntRange(0, 1).Draw(rt, "choice")
@@ -263,11 +274,18 @@ func TestPropertyEquivocation(t *testing.T) {
 			if !maps.Equal(got, removed) {
 				rt.Fatalf("revoked %v, want %v", got, removed)
 			}
-			// The evidence came when this much of the branch was held.
-			c, _ := s.chain(id)
-			for m := range s.Members() {
-				if x, _ := s.enrolmentOf(m.Issuer, m.Serial); m.Issuer == id && x.seq > c.frozen {
-					rt.Fatalf("entry %d adds, although the issuer was found out at %d", x.seq, c.frozen)
+			// Whichever branch it holds: what is signed on it now adds nothing, and still removes.
+			for _, x := range []*writer{a.branch(), b.branch()} {
+				e := x.add(x.enroll("afterwards"), revokeNode("taken back"))
+				if seq, hash, _ := s.Position(id); seq != e.Seq-1 || hash != e.Prev {
+					continue
+				}
+				n, _, err := s.ApplyEntry(e.raw)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				if _, revoked := n.Revoked(nodeID("taken back")); lively(n, "afterwards") || !revoked {
+					rt.Fatalf("behind the evidence: adds %v, removes %v", lively(n, "afterwards"), revoked)
 				}
 			}
 		}

@@ -109,7 +109,7 @@ func (o *operator) command(host, line string) string {
 	case verb == "keys new" && args[2] == "root":
 		args = append(args, "--to", o.recipient())
 	case strings.HasPrefix(line, "root sign"), strings.HasPrefix(line, "root stale"), line == "doctor --reset-time-floor", strings.HasPrefix(line, "root issuer add"), strings.HasPrefix(line, "root accept HASH"),
-		strings.HasPrefix(line, "root issuer cutoff") && !strings.Contains(line, "--dry-run"), args[0] == "revoke" && !strings.Contains(line, "--dry-run"):
+		strings.HasPrefix(line, "root issuer cutoff") && !strings.Contains(line, "--dry-run"), (args[0] == "revoke" || line == "rotate" || args[0] == "leave") && !strings.Contains(line, "--dry-run"):
 		args = append(args, "--yes")
 	}
 	stdout, stderr, code := o.run(host, args...)

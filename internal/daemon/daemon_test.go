@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ type host struct {
 	port   uint16
 	keys   daemon.KeyOptions
 	heads  time.Duration // between two of an issuer; 0: as usual
+	words  *words        // nil: what it logs is only shown
 }
 
 func newHost(t *testing.T, name string, beaconPort uint16) *host {
@@ -47,7 +49,7 @@ func (h *host) start() {
 	if os.Getenv("MESHKEY_TEST_DEBUG") != "" {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(testWriter{h.t, &sync.Mutex{}}, &slog.HandlerOptions{Level: level})).With("host", h.name)
+	log := slog.New(slog.NewTextHandler(testWriter{h.t, &sync.Mutex{}, h.words}, &slog.HandlerOptions{Level: level})).With("host", h.name)
 	go func() {
 		h.done <- daemon.Run(ctx, daemon.Options{
 			StateDir: h.dir, Socket: h.socket(), LoopbackOnly: true, BeaconPort: h.port,
@@ -83,14 +85,36 @@ func (h *host) stop() {
 }
 
 type testWriter struct {
-	t  *testing.T
-	mu *sync.Mutex
+	t     *testing.T
+	mu    *sync.Mutex
+	words *words
+}
+
+// words is what was logged.
+type words struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (w *words) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.Write(p)
+}
+
+func (w *words) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.String()
 }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.t.Log(string(p[:len(p)-1]))
+	if w.words != nil {
+		w.words.Write(p)
+	}
 	return len(p), nil
 }
 

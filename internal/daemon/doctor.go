@@ -49,6 +49,7 @@ var examined = []struct {
 	{"audit log", []string{"audit-degraded"}, func(d *Daemon, _ *control.Doctor) string {
 		return fmt.Sprintf("written, %d entries", d.audit.Size())
 	}},
+	{"rotations", []string{"rotation-pending", "revoked-and-rotated"}, fixed("none is under way, and none crossed a revocation")},
 	{"names", []string{"name-conflict"}, fixed("each of one member")},
 }
 

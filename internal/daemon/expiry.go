@@ -154,14 +154,13 @@ func (d *Daemon) watchExpiry(told map[keys.NodeID]int) {
 	near := map[keys.NodeID]int{}
 	for m := range st.Members() {
 		e, ok := expiryOf(&m, now)
-		if !ok {
+		if e.Self = m.Node == d.key.NodeID(); !ok && !(e.Self && e.Why == expiryOver) {
 			continue
 		}
 		near[m.Node] = e.TierDays
 		if last, before := told[m.Node]; before && last <= e.TierDays {
 			continue
 		}
-		e.Self = m.Node == d.key.NodeID()
 		if lines++; lines <= maxExpiryLines {
 			d.log.Warn(expiryText(&e), "node", m.Node.Short(), "next", expiryNext(&e))
 		}

@@ -35,29 +35,29 @@ func TestExpiryOf(t *testing.T) {
 		{"late, hours left", 90 * day, enroll.RenewForever, 5 * hour, "late", 1},
 		{"ended", 90 * day, enroll.RenewForever, -1, "ended", 0},
 		{"ended, the last day of grace", 90 * day, enroll.RenewForever, -30*day + 1, "ended", 0},
-		{"ended for good", 90 * day, enroll.RenewForever, -30 * day, "", 0},
+		{"ended for good", 90 * day, enroll.RenewForever, -30 * day, "over", 0},
 		{"a year's, late, far from its end", 365 * day, enroll.RenewForever, 100 * day, "", 0},
 		{"a guest of eight hours at its start", 8 * hour, 0, 7 * hour, "", 0},
 		{"a guest of eight hours at its end", 8 * hour, 0, 2 * hour, "guest", 1},
-		{"a guest that is gone", 8 * hour, 0, -1, "", 0},
+		{"a guest that is gone", 8 * hour, 0, -1, "over", 0},
 		{"a membership with a date", 90 * day, begun + 90*day, 25 * day, "by-hand", 30},
-		{"a membership with a date that is over", 90 * day, begun + 90*day, 0, "", 0},
+		{"a membership with a date that is over", 90 * day, begun + 90*day, 0, "over", 0},
 	} {
 		m := trust.Member{Name: "m", NotBefore: begun, NotAfter: begun + c.life, RenewUntil: c.renewUntil}
 		e, ok := expiryOf(&m, m.NotAfter-c.left)
-		if ok != (c.why != "") || ok && (e.Why != c.why || e.TierDays != c.tier || e.LeftMS != c.left*1000) {
+		if ok != (c.why != "" && c.why != expiryOver) || !ok && c.why == expiryOver && e.Why != expiryOver || ok && (e.Why != c.why || e.TierDays != c.tier || e.LeftMS != c.left*1000) {
 			t.Errorf("%s: %v %+v", c.what, ok, e)
 		}
 	}
 }
 
 // enrolled gives the log members whose certificates end at these times from now.
-func (w *turning) enrolled(serial uint64, name string, left, renewUntil int64) keys.NodeID {
+func (w *turning) enrolled(name string, left, renewUntil int64) keys.NodeID {
 	w.t.Helper()
 	now := w.issuer.Now()
 	k := keys.NewSigningKey().NodeID()
 	cert, err := identity.IssueCertificate(identity.Certificate{
-		Mesh: w.mesh, Node: k, Serial: serial, Issuer: w.issuer.Key.Public(), NotBefore: now + left - 86400, NotAfter: now + left, Name: name, RenewUntil: renewUntil,
+		Mesh: w.mesh, Node: k, Serial: w.store.Current().MaxSerial(w.issuer.Key.Public()) + 1, Issuer: w.issuer.Key.Public(), NotBefore: now + left - 86400, NotAfter: now + left, Name: name, RenewUntil: renewUntil,
 	}, w.issuer.Key)
 	w.must(err)
 	w.must(w.issuer.Append(trust.EnrollOp(cert)))
@@ -68,13 +68,14 @@ func (w *turning) enrolled(serial uint64, name string, left, renewUntil int64) k
 func TestExpiring(t *testing.T) {
 	w := newTurning(t)
 	now := w.issuer.Now()
-	self := w.enrolled(2, "here", 7*hour, 0)
-	w.enrolled(3, "late", 5*hour, enroll.RenewForever)
-	w.enrolled(4, "dated", 6*hour, now+6*hour)
-	w.enrolled(5, "guest", 4*hour, 0)
-	w.enrolled(6, "off", -3*hour, enroll.RenewForever)
-	w.enrolled(7, "young", 20*hour, enroll.RenewForever)
-	gone := w.enrolled(8, "gone", 2*hour, enroll.RenewForever)
+	self := w.enrolled("here", 7*hour, 0)
+	w.enrolled("late", 5*hour, enroll.RenewForever)
+	w.enrolled("dated", 6*hour, now+6*hour)
+	w.enrolled("guest", 4*hour, 0)
+	w.enrolled("off", -3*hour, enroll.RenewForever)
+	over := w.enrolled("over", -hour, 0)
+	w.enrolled("young", 20*hour, enroll.RenewForever)
+	gone := w.enrolled("gone", 2*hour, enroll.RenewForever)
 	w.must(w.issuer.Append(trust.OpRevokeNode{Node: gone}))
 	list, total := expiring(w.store.Current(), now, self)
 	var got []string
@@ -88,6 +89,9 @@ func TestExpiring(t *testing.T) {
 	if !slices.Equal(got, want) || total != len(want) {
 		t.Fatalf("%q, want %q, %d", got, want, total)
 	}
+	if list, _ := expiring(w.store.Current(), now, over); list[1].Why != "over" || !list[1].Self || !list[1].Degraded {
+		t.Fatalf("this node's own certificate is over, and nobody says so: %+v", list)
+	}
 	codes := map[string]int{}
 	for _, x := range expiryWarnings(list) {
 		codes[x.Code]++
@@ -96,7 +100,7 @@ func TestExpiring(t *testing.T) {
 		t.Fatal(codes)
 	}
 	for i := range maxExpiring + 10 {
-		w.enrolled(uint64(10+i), fmt.Sprintf("m%d", i), 5*hour, 0)
+		w.enrolled(fmt.Sprintf("m%d", i), 5*hour, 0)
 	}
 	if list, total = expiring(w.store.Current(), now, self); len(list) != maxExpiring || total != maxExpiring+15 || list[0].Node.Name != "off" {
 		t.Fatalf("%d of %d", len(list), total)
@@ -114,7 +118,7 @@ func TestWatchExpiry(t *testing.T) {
 		return strings.Count(lines.String(), "level=WARN")
 	}
 	told := map[keys.NodeID]int{}
-	a := w.enrolled(2, "late", 5*hour, enroll.RenewForever)
+	a := w.enrolled("late", 5*hour, enroll.RenewForever)
 	if n := look(told); n != 1 || !strings.Contains(lines.String(), "late's certificate ends in 5h0m0s: it renews itself, and is late") {
 		t.Fatal(n, lines.String())
 	}
@@ -126,7 +130,7 @@ func TestWatchExpiry(t *testing.T) {
 		t.Fatal("a nearer tier is not told")
 	}
 	for i := range 2 * maxExpiryLines {
-		w.enrolled(uint64(10+i), fmt.Sprintf("m%d", i), 5*hour, enroll.RenewForever)
+		w.enrolled(fmt.Sprintf("m%d", i), 5*hour, enroll.RenewForever)
 	}
 	if n := look(told); n != maxExpiryLines+1 {
 		t.Fatalf("%d lines", n)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -248,5 +249,5 @@ func ofMembership(name string) bool {
 	if _, ok := keyKind(name); ok {
 		return true
 	}
-	return ours(name) || name == "pins" || name == "services.d" || strings.HasPrefix(name, fileInvites)
+	return ours(name) || name == "services.d" || strings.HasPrefix(name, fileInvites) || slices.Contains(mesh.StateFiles(), name)
 }

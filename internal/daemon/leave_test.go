@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -110,3 +111,40 @@ func TestIssuerLeaves(t *testing.T) {
 		return err == nil && s.Trust.Revoked == 1
 	})
 }
+
+// An issuer that is not the last one leaves without force, and says that its key goes on to count; the other one rotates the members.
+func TestOneOfTwoIssuersLeaves(t *testing.T) {
+	nas, root := foundWithRoot(t, beaconPort())
+	pi, laptop := nas.enrolled("pi4", nas), nas.enrolled("laptop", nas)
+	pi.start()
+	laptop.start()
+	k, err := pi.client.NewIssuerKey(t.Context(), &control.NewIssuerKeyRequest{Name: "pi4"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nas.accept(root.sign(nas, addIssuer(k))); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "pi4 and laptop have the new root, and each other", 30*time.Second, func() bool {
+		return pi.root().Version == 2 && laptop.root().Version == 2 && laptop.peerState("pi4") == "up/full" && nas.peerState("pi4") == "up/full"
+	})
+	res, err := nas.client.Leave(t.Context(), &control.LeaveRequest{})
+	if err != nil || !res.Applied {
+		t.Fatal(res, err)
+	}
+	codes := map[string]string{}
+	for _, w := range res.Warnings {
+		codes[w.Code] = w.Next
+	}
+	if len(codes) != 2 || codes["issuer-key"] != "on another issuer, with the root key: meshkey root issuer cutoff nas" || codes["root-key"] == "" {
+		t.Fatal(codes)
+	}
+	nas.ended()
+	rot, err := laptop.client.RotateNode(t.Context(), &control.RotateNodeRequest{})
+	if err != nil || rot.Issuer.Name != "pi4" {
+		t.Fatal(rot, err)
+	}
+	eventually(t, "laptop up at pi4 with its new key", 20*time.Second, func() bool { return laptop.id() == rot.New.ID && pi.peerState("laptop") == "up/full" })
+}
+
+func beaconPort() uint16 { return uint16(20000 + rand.IntN(10000)) }

@@ -279,6 +279,34 @@ func (d *Daemon) note(e audit.Event) {
 	}
 }
 
+// raceWindow is how long it is told that a key was revoked while another issuer rotated it, in seconds: an admin who was away a while sees it.
+const raceWindow = 30 * day
+
+// racedWarnings tell of members whose key before was revoked by somebody else than their rotation: the new key is a member, and whoever revoked
+// the old one may have meant the machine.
+func racedWarnings(st *trust.State, now int64) (out []control.Warning) {
+	for m := range st.Members() {
+		for _, old := range st.Predecessors(m.Node)[1:] {
+			r, ok := st.RevokedApart(old)
+			if !ok || now-r.Time > raceWindow || len(out) == maxRaced {
+				continue
+			}
+			by := "another issuer"
+			if is, ok := st.Root().Issuer(r.Issuer); ok {
+				by = "issuer " + is.Name
+			}
+			out = append(out, control.Warning{
+				Code: "revoked-and-rotated", Text: fmt.Sprintf("%s revoked a key of %s while that was given a new one, which is a member still", by, m.Name),
+				Next: "if the machine was meant: meshkey revoke " + m.Name,
+			})
+		}
+	}
+	return out
+}
+
+// maxRaced bounds these lines.
+const maxRaced = 16
+
 // rotationWarning is what status says of a rotation under way.
 func (d *Daemon) rotationWarning() (control.Warning, bool) {
 	r, err := d.dir.readRotation()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/internal/enroll"
 	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/mesh"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -286,6 +288,9 @@ func TestLeaveInterrupted(t *testing.T) {
 		w.must(err)
 		w.must(keys.WriteKeyFile(w.disk, fileGroup(1), to, keys.GroupMaterial(w.mesh, keys.NewGroupSecret(1))))
 		w.must(durable.WriteFile(w.disk, "meshkey.toml", []byte("# stays")))
+		for _, name := range mesh.StateFiles() {
+			w.must(durable.WriteFile(w.disk, name, []byte("x")))
+		}
 		w.disk.CutPower(n, false)
 		_, err = w.dir.leave()
 		w.disk.Crash()
@@ -305,6 +310,11 @@ func TestLeaveInterrupted(t *testing.T) {
 		if merr == nil || w.dir.has(fileGroup(1)) || w.dir.has(fileNode) || w.dir.has("left-1/"+fileGroup(1)) || !w.dir.has("left-1/"+fileNode) || !w.dir.has("meshkey.toml") {
 			t.Fatal("not everything is aside, or too much")
 		}
+		for _, name := range mesh.StateFiles() {
+			if w.dir.has(name) || !w.dir.has("left-1/"+name) {
+				t.Fatal(name, "stays behind")
+			}
+		}
 		left := &stateDir{path: "left", fs: sub{w.disk, "left-1/"}}
 		if m, _, err := left.readMember(); err != nil || m.Mesh != w.mesh {
 			t.Fatal("the folder is no state directory:", err)
@@ -321,4 +331,35 @@ type sub struct {
 
 func (s sub) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
 	return s.FS.OpenFile(s.prefix+name, flag, perm)
+}
+
+// A machine that somebody revoked while it got a new key is told of, for a month; one that was only rotated is not.
+func TestRevocationThatCrossedARotation(t *testing.T) {
+	w := newTurning(t)
+	w.must(w.rotate())
+	now := w.issuer.Now()
+	if got := racedWarnings(w.store.Current(), now); len(got) != 0 {
+		t.Fatal(got)
+	}
+	// A revocation with another reason, beside the succession, stands for that of another issuer.
+	other := newTurning(t)
+	next := keys.NewSigningKey()
+	k, err := keys.ReadKeyFile(other.disk, fileNode, keys.KindNode, other.mesh, other.dir.unlock(nil))
+	other.must(err)
+	old, err := k.SigningKey()
+	other.must(err)
+	cert, err := identity.IssueCertificate(identity.Certificate{
+		Mesh: other.mesh, Node: next.NodeID(), Serial: 2, Issuer: other.issuer.Key.Public(), NotBefore: now, NotAfter: now + 86400, Name: "gpu1",
+	}, other.issuer.Key)
+	other.must(err)
+	other.must(other.issuer.Append(trust.EnrollOp(cert), trust.OpRevokeNode{
+		Node: other.old, Successor: &trust.Successor{Node: next.NodeID(), Sig: trust.RotateSignature(other.mesh, old, next.NodeID())},
+	}))
+	got := racedWarnings(other.store.Current(), now)
+	if len(got) != 1 || !strings.Contains(got[0].Text, "issuer i revoked a key of gpu1") || got[0].Next != "if the machine was meant: meshkey revoke gpu1" {
+		t.Fatal(got)
+	}
+	if got := racedWarnings(other.store.Current(), now+raceWindow+10); len(got) != 0 {
+		t.Fatal("for ever", got)
+	}
 }

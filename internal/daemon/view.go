@@ -132,6 +132,7 @@ func (d *Daemon) warnings(peers []control.Peer, ends []control.Expiry) []control
 	if w, ok := d.rotationWarning(); ok {
 		out = append(out, w)
 	}
+	out = append(out, racedWarnings(d.store.Current(), d.trustNow())...)
 	st, now := d.store.Current(), d.trustNow()
 	out = append(out, d.rootWarnings(st, now)...)
 	out = append(out, staleWarnings(st.View(now))...)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -125,13 +126,46 @@ func sweepCheck(t *testing.T, m *Mem) {
 	}
 }
 
+// inPieces is WriteFileFunc as a writer: it writes a hundred bytes at a time.
+func inPieces(fsys FS, name string, data []byte) error {
+	return WriteFileFunc(fsys, name, func(w io.Writer) error {
+		for piece := range slices.Chunk(data, 100) {
+			if _, err := w.Write(piece); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// TestWriteFileFuncGivesUp: an error of who writes leaves the old content and no temporary file.
+func TestWriteFileFuncGivesUp(t *testing.T) {
+	m := NewMem()
+	if err := WriteFile(m, "f", []byte(oldContent)); err != nil {
+		t.Fatal(err)
+	}
+	why := errors.New("changed its mind")
+	err := WriteFileFunc(m, "f", func(w io.Writer) error {
+		if _, err := io.WriteString(w, newContent); err != nil {
+			return err
+		}
+		return why
+	})
+	if !errors.Is(err, why) || errors.Is(err, ErrUncertain) || state(t, m, "f") != oldContent {
+		t.Fatalf("%v, and the file holds %q", err, state(t, m, "f"))
+	}
+	if list, _ := m.ReadDir("."); len(list) != 1 {
+		t.Fatalf("left over: %v", list)
+	}
+}
+
 // TestWriteFaultAtEveryStep lets each operation fail, in both flavours: the error says whether the old content stands.
 func TestWriteFaultAtEveryStep(t *testing.T) {
 	for _, kind := range []struct {
 		name  string
 		write writer
 		old   string
-	}{{"WriteFile", WriteFile, oldContent}, {"WriteNew", WriteNew, ""}} {
+	}{{"WriteFile", WriteFile, oldContent}, {"WriteFileFunc", inPieces, oldContent}, {"WriteNew", WriteNew, ""}} {
 		for _, errno := range []error{syscall.EIO, syscall.ENOSPC} {
 			for _, happen := range []bool{false, true} {
 				for n := 1; ; n++ {

@@ -342,7 +342,8 @@ func (b *Book) List(now int64) []Invite {
 
 // Answerable reports whether a handshake naming the invite deserves an answer at all: it exists, its time is not over and it was
 // not taken back unused. A spent invite is answered until it expires, because the answer may have been lost, and one by which
-// somebody asked for approval as long as that request lives; that of a rotation for ever. Strangers ask this, so it does not wait for a transaction, nor for the
+// somebody asked for approval as long as that request lives; that of a rotation for ever, be it
+// with a no. Strangers ask this, so it does not wait for a transaction, nor for the
 // disk behind it.
 func (b *Book) Answerable(id identity.InviteID, now int64) bool {
 	b.view.RLock()

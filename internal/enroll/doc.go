@@ -62,7 +62,8 @@
 // has its renew_until; one that is not renewed any more ends when the old one would have. An issuer needs the rights to enrol and to
 // revoke, the old key must be a member in force and not revoked, when it asks and when the new key enrols, and the new key unknown to the
 // log. A day has at most 8 rotations of a member, asked for or done, and its life at most trust.MaxRotations. Such an invite is shown to
-// nobody, and its key is answered for ever: the old one is revoked, so a machine that was off in between has nothing else.
+// nobody, and its key is answered while it is a member in force, long after the invite's own end: the old one is revoked, so a machine that was
+// off in between has nothing else.
 //
 // # Files
 //

@@ -197,6 +197,10 @@ func (i *Issuer) certificate(s *Spend) (*identity.SignedCertificate, error) {
 		if _, revoked := st.CertRevoked(cert.Issuer, cert.Serial); revoked {
 			return nil, ErrRevoked
 		}
+		// An invite has an end of its own; a rotation's lasts as long as what it gave. The answer carries the newest group secret.
+		if _, live := st.LiveMember(cert.Node, i.Now()); s.rotation != nil && !live {
+			return nil, ErrExpired
+		}
 		return cert, nil
 	}
 	return cert, i.admissible(planOf(cert, s), cert.Node, i.Now())

@@ -31,7 +31,7 @@ type Rotation struct {
 // told before anything is written; its error ends the rotation with nothing done.
 //
 // A member writes two keys and one answer, an issuer one spend and one entry, and either may die between any two. An invite makes that
-// the enrolment it is: whoever asks again gets the same answer, for ever if it has been carried out.
+// the enrolment it is: whoever asks again gets the same answer, as long as the new key is a member.
 func (i *Issuer) Rotate(old keys.NodeID, csr *identity.SignedCSR, sig keys.Signature, recorded func() error) (*Invite, error) {
 	b := i.Book
 	b.mu.Lock()

@@ -65,6 +65,12 @@ func TestRotate(t *testing.T) {
 	if !r.Book.Answerable(v.ID, r.now) {
 		t.Fatal("a machine that comes back late is not answered")
 	}
+	if _, err := r.Spend(v.ID, r.request(next), nil); !errors.Is(err, ErrExpired) {
+		t.Fatal("one whose membership has ended is given the newest group secret:", err)
+	}
+	if err := r.May(v.ID, next.NodeID()); !errors.Is(err, ErrExpired) {
+		t.Fatal("one whose membership has ended is told about the mesh:", err)
+	}
 	r.now -= 390 * 86400 // after the invite
 	r.crash()
 	again, err := r.Spend(v.ID, r.request(next), nil)

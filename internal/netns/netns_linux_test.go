@@ -239,6 +239,22 @@ func TestIsolation(t *testing.T) {
 	exchange(t, a, ap, "10.0.0.3:80")
 }
 
+func TestTrunk(t *testing.T) {
+	n := New(t)
+	left, right := n.Bridge("left"), n.Bridge("right")
+	cable := left.Trunk(right)
+	a, b := n.Host("a"), n.Host("b")
+	left.Attach(a, "10.0.0.1/24")
+	right.Attach(b, "10.0.0.2/24")
+	exchange(t, a, b, "10.0.0.2:80")
+	cable.Cut()
+	if reach(a, "10.0.0.2:81") == nil {
+		t.Error("parted switches are one segment")
+	}
+	cable.Mend()
+	exchange(t, a, b, "10.0.0.2:82")
+}
+
 func TestCapture(t *testing.T) {
 	n := New(t)
 	br := n.Bridge("lan")
