@@ -62,6 +62,24 @@ func TestReceiptsAreChecked(t *testing.T) {
 	l := full(a, b)
 	full(c, b)
 	full(a, c)
+	// Of two sessions that were dialled at once one ends, and with it what was on its way.
+	eventually(t, "one session for each pair", 15*time.Second, func() bool {
+		for _, h := range []*host{a, b, c} {
+			h.mu.Lock()
+			links, open := len(h.links), 0
+			for _, l := range h.links {
+				if l.open() {
+					open++
+				}
+			}
+			h.mu.Unlock()
+			if links != 2 || open != 2 {
+				return false
+			}
+		}
+		return true
+	})
+	l = a.link(b)
 	change, err := a.store.AppendOwn(w.issuer, time.Now().Unix(), trust.OpRevokeNode{Node: keys.NewSigningKey().NodeID()})
 	ok(t, err)
 	id := entryID{change.Issuer, change.Seq}
