@@ -17,12 +17,16 @@ var longRuns = map[string]struct {
 	what string
 	run  func() error
 }{
-	"sim-1000":   {"a revocation in a simulated mesh of 1,000, flooded and by digests alone", func() error { return revocation(1000) }},
-	"sim-10000":  {"the same with 10,000 nodes in 40 segments: some minutes, 8 GiB", func() error { return revocation(10000) }},
-	"log-2000":   {"the log of 2,000 members: start and join, in some seconds", func() error { return bigLog(2000, target{start: time.Second, join: 5 * time.Second, rss: 64 << 20}) }},
-	"log-10000":  {"the log of 10,000 members: start and join", func() error { return bigLog(10000, target{start: time.Second, join: 5 * time.Second, rss: 64 << 20, idle: 30 * time.Second}) }},
-	"log-100000": {"the log of 100,000 members: start", func() error { return bigLog(100000, target{start: time.Second, rss: 128 << 20, idle: 30 * time.Second}) }},
-	"sim-seeds":  {"2,000 random scenarios of 2 to 50 nodes", seeds},
+	"sim-1000":  {"a revocation in a simulated mesh of 1,000, flooded and by digests alone", func() error { return revocation(1000) }},
+	"sim-10000": {"the same with 10,000 nodes in 40 segments: some minutes, 8 GiB", func() error { return revocation(10000) }},
+	"log-2000":  {"the log of 2,000 members: start and join, in some seconds", func() error { return bigLog(2000, target{start: time.Second, join: 5 * time.Second, rss: 64 << 20}) }},
+	"log-10000": {"the log of 10,000 members: start and join", func() error {
+		return bigLog(10000, target{start: time.Second, join: 5 * time.Second, rss: 64 << 20, idle: 30 * time.Second})
+	}},
+	"log-100000": {"the log of 100,000 members: start", func() error {
+		return bigLog(100000, target{start: time.Second, rss: 128 << 20, idle: 30 * time.Second})
+	}},
+	"sim-seeds": {"2,000 random scenarios of 2 to 50 nodes", seeds},
 }
 
 func main() {
