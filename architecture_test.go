@@ -65,6 +65,9 @@ func (s *source) selector(e ast.Expr) (pkg, sel string) {
 	return "", ""
 }
 
+// otherModules are folders with a go.mod of their own: nothing of them is in the product.
+var otherModules = []string{"tools", "bench/peers"}
+
 // tree parses every Go file of the repository, whatever system it is for.
 func tree(t *testing.T) (*token.FileSet, []*source) {
 	t.Helper()
@@ -76,7 +79,7 @@ func tree(t *testing.T) (*token.FileSet, []*source) {
 		}
 		base := d.Name()
 		if d.IsDir() {
-			if base != "." && (strings.HasPrefix(base, ".") || base == "testdata" || name == "tools") {
+			if base != "." && (strings.HasPrefix(base, ".") || base == "testdata" || slices.Contains(otherModules, filepath.ToSlash(name))) {
 				return filepath.SkipDir
 			}
 			return nil

@@ -29,7 +29,7 @@
 //	   internal/demo        the main job once, for real, with the command itself
 //	   e2e                  the real binary in networks of namespaces
 //	6  cmd/meshkey          the one command
-//	   bench                the figures that take long
+//	   bench                the comparison with others, the figures that take long
 //
 // Start with README.md to use it, SECURITY.md for what it protects and does not, docs/decisions.md for why it is as it is,
 // docs/dependencies.md for what it is built from, docs/measurements.md for its figures and how they were taken.

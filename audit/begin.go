@@ -131,7 +131,7 @@ func (l *Log) begin(d *loaded) error {
 	return nil
 }
 
-// predecessor is the checkpoint of the log that this one follows: "<node id> <size> <root>".
+// predecessor is the checkpoint of the log that this one follows: "<node id> <size> <root>", or a word in place of both numbers.
 func (l *Log) predecessor() (string, error) {
 	prev := l.opts.Previous
 	if prev.IsZero() || prev == l.node {
@@ -140,7 +140,7 @@ func (l *Log) predecessor() (string, error) {
 	file := path.Join(Dir(prev), checkpointName)
 	b, err := durable.ReadFile(l.fsys, file, maxNote)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+		return prev.Compact() + " " + beforeMissing, nil
 	}
 	if err != nil {
 		return "", err
@@ -148,7 +148,7 @@ func (l *Log) predecessor() (string, error) {
 	cp, err := parseCheckpoint(b, Origin(l.mesh, prev), prev)
 	if err != nil {
 		// The old log is damaged; the new one says so instead of not starting.
-		return Dir(prev) + " damaged", nil
+		return prev.Compact() + " " + beforeDamaged, nil
 	}
 	return predecessorText(prev, cp), nil
 }

@@ -16,7 +16,8 @@ const (
 	NodeRevoke      Code = "node.revoke"      // target: node
 	NodeAdmit       Code = "node.admit"       // a candidate became a member of this node's peer table
 	NodeRefuse      Code = "node.refuse"      // actor: node; reason: why it is not admitted
-	NodeRotate      Code = "node.rotate"      // target: the new node id
+	NodeRotate      Code = "node.rotate"      // target: the new node id; at an issuer actor: the old one
+	NodeLeave       Code = "node.leave"       // this node left; at an issuer actor: the node that asked to be revoked
 	IssuerInit      Code = "issuer.init"      // target: the issuer's name; after: its new public key, which the root has to name
 	CertRenew       Code = "cert.renew"       // target: node; before, after: not_after
 	SessionOpen     Code = "session.open"     // actor: peer
@@ -46,6 +47,7 @@ const (
 	EntryReject     Code = "entry.reject"     // actor: peer; reason
 	EvidenceAdd     Code = "evidence.add"     // actor: issuer; before, after: the two hashes
 	ClockSkew       Code = "clock.skew"       // duration: offset
+	ClockReset      Code = "clock.reset"      // the operator set the time floor back; before, after: the floor
 	NameConflict    Code = "name.conflict"    // target: name; before, after: the node ids
 	CloneSuspect    Code = "clone.suspect"    // target: node
 	RekeyFail       Code = "rekey.fail"       // actor: peer; reason
@@ -58,10 +60,10 @@ const (
 // Codes lists the registry.
 func Codes() []Code {
 	return []Code{
-		DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, IssuerInit, CertRenew,
+		DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, NodeLeave, IssuerInit, CertRenew,
 		SessionOpen, SessionClose, SessionRefuse, StreamOpen, StreamDeny, StreamClose, PeerPrune, InterfaceMute,
 		InterfaceUnmute, GrantAdd, GrantRemove, ServiceExpose, ServiceUnexpose, RouteEscalate, InviteCreate, InviteRemove,
-		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, NameConflict,
+		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, ClockReset, NameConflict,
 		CloneSuspect, RekeyFail, PanicRecover, AuditOpen, AuditGap, AuditRecover,
 	}
 }
@@ -69,10 +71,10 @@ func Codes() []Code {
 // Registered reports whether c may be written.
 func (c Code) Registered() bool {
 	switch c {
-	case DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, IssuerInit, CertRenew,
+	case DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, NodeLeave, IssuerInit, CertRenew,
 		SessionOpen, SessionClose, SessionRefuse, StreamOpen, StreamDeny, StreamClose, PeerPrune, InterfaceMute,
 		InterfaceUnmute, GrantAdd, GrantRemove, ServiceExpose, ServiceUnexpose, RouteEscalate, InviteCreate, InviteRemove,
-		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, NameConflict,
+		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, ClockReset, NameConflict,
 		CloneSuspect, RekeyFail, PanicRecover, AuditOpen, AuditGap, AuditRecover:
 		return true
 	}

@@ -49,7 +49,8 @@
 // Versioning: a field is added by a new version number only; codes are added freely, never renamed, never reused.
 //
 // The first entry of a log is audit.open, its target the origin. If the log follows one of a rotated key, its before is
-// "<node id> <size> <root in hex>" of that log's last checkpoint.
+// "<node id> <size> <root in base64>" of that log's last checkpoint, or "<node id> missing" or "<node id> damaged" where there was none to
+// be read. VerifyChain holds each log against what the next one says of it.
 //
 // # Commit
 //

@@ -3,6 +3,8 @@ package audit
 import "time"
 
 const (
+	// maxChain is how many logs are followed back through rotations: no node has had more keys than an issuer makes.
+	maxChain = 256
 	// The longest text of each field of a leaf. A node id in its compact form has 83 bytes, a service name at most 63; a
 	// longer free text is cut, because a refused record would let a hostile peer choose what is not written down.
 	maxCode    = 48

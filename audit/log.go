@@ -28,7 +28,7 @@ type DamageError struct {
 }
 
 func (e *DamageError) Error() string {
-	return fmt.Sprintf("the audit log is damaged at entry %d: %s; look with: meshkey audit verify, then restore the folder from a backup or start a new log with: meshkey rotate",
+	return fmt.Sprintf("the audit log is damaged at entry %d: %s; look with: meshkey audit verify, then restore the folder from a backup, or move it away, whereupon a new log begins",
 		e.First, e.Reason)
 }
 

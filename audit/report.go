@@ -63,6 +63,9 @@ type Report struct {
 	Torn       bool       // a journal ends in a half-written commit, as after a crash
 	Problems   []Problem  // by First; at most maxProblems
 	More       int        // problems left out
+	Follows    *Followed  // the log of the key before, as VerifyChain reads it; nil: none
+
+	before string // of the first entry
 }
 
 // OK reports whether the log is whole and says nothing that its node did not sign.

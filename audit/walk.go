@@ -150,6 +150,8 @@ func (w *walker) bundleAt(b uint64, want int) [][]byte {
 
 func (w *walker) count(e Event) {
 	switch e.Code {
+	case AuditOpen:
+		w.report.before = e.Before
 	case AuditGap:
 		w.report.Gaps++
 	case AuditRecover:

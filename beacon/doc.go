@@ -38,6 +38,17 @@
 // reply never stand together. A datagram that asks (probe, solicit) has k ≥ 2, which fits every payload of this version, so that
 // its answer is never longer than it. All bytes behind the envelope are zero.
 //
+// A node's health summary is an object of its own, which travels beside its record and never in a datagram:
+//
+//	envelope = [payload: bstr, [[kid: bstr32, sig: bstr64]]]    exactly one signature, label "health", kid = field 1
+//	payload  = {
+//	   1: node_id bstr32
+//	   2: time_ms u64          unix milliseconds on the node's clock
+//	   3: summary bstr         1..768 bytes; a heartbeat (package session) with its health alone, opaque here
+//	}
+//
+// It is believed from two minutes before its time on and for a day after it, shown with its age, and is no sign of life.
+//
 // # Versioning
 //
 // The payload is a signed object: an unknown field is refused. New meaning comes as a flag bit, which this version ignores, or as a

@@ -29,6 +29,14 @@ const (
 	MaxKeys = 192
 )
 
+// Health summaries.
+const (
+	// MaxSummary is the longest summary, as package session bounds it with room for what later versions add.
+	MaxSummary = 768
+	// HealthLife is how long a summary is passed on and shown: what a node said a day ago says nothing of it today.
+	HealthLife = 24 * time.Hour
+)
+
 // The schedule (mesh.md).
 const (
 	// DefaultInterval is the seeds' beacon interval.

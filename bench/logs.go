@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/durable"
@@ -24,8 +22,8 @@ import (
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
-// target is what is promised. Memory and disk are held to it, and times to ten times as much: the machine may be shared.
-type target struct {
+// logTarget is what is promised. Memory and disk are held to it, and times to ten times as much: the machine may be shared.
+type logTarget struct {
 	start time.Duration // on the kept state
 	join  time.Duration // of a newcomer, its daemon's first start included; 0: nobody joins
 	rss   int64
@@ -37,7 +35,7 @@ const bytesPerMember = 400
 
 // bigLog founds a mesh, enrols members in its log, and times the real daemon: started on the log alone, and on the state it kept when it
 // ended. A newcomer then joins over the network, by the invite of a person.
-func bigLog(members int, want target) error {
+func bigLog(members int, want logTarget) error {
 	tmp, err := os.MkdirTemp("", "meshkey-bench-")
 	if err != nil {
 		return err
@@ -66,7 +64,7 @@ func bigLog(members int, want target) error {
 	if bytes > int64(members)*bytesPerMember {
 		return fmt.Errorf("missed: the log has %d bytes, at most %d for each member were promised", bytes, bytesPerMember)
 	}
-	if err := nas.timed("on the log alone", 1, target{rss: want.rss}, nil); err != nil {
+	if err := nas.timed("on the log alone", 1, logTarget{rss: want.rss}, nil); err != nil {
 		return err
 	}
 	kept := size(log, "cache")
@@ -82,7 +80,7 @@ func bigLog(members int, want target) error {
 }
 
 // timed starts the daemon so many times with nothing of its files in the kernel's memory, and does something while it runs the last time.
-func (b *box) timed(what string, rounds int, want target, during func() error) error {
+func (b *box) timed(what string, rounds int, want logTarget, during func() error) error {
 	for i := range rounds {
 		if err := forget(b.path("state")); err != nil {
 			return err
@@ -118,7 +116,7 @@ func (b *box) timed(what string, rounds int, want target, during func() error) e
 	return nil
 }
 
-func (want target) missed(took, most time.Duration, rss int64) error {
+func (want logTarget) missed(took, most time.Duration, rss int64) error {
 	if rss > want.rss {
 		return fmt.Errorf("missed: %s resident, promised %s", mib(rss), mib(want.rss))
 	}
@@ -129,7 +127,7 @@ func (want target) missed(took, most time.Duration, rss int64) error {
 }
 
 // newcomer enrols a machine and starts its daemon.
-func newcomer(issuer *box, program, tmp string, want target) error {
+func newcomer(issuer *box, program, tmp string, want logTarget) error {
 	b, err := newBox(program, tmp, "new")
 	if err != nil {
 		return err
@@ -150,7 +148,7 @@ func newcomer(issuer *box, program, tmp string, want target) error {
 	if err := want.missed(took, want.join, rss); err != nil {
 		return err
 	}
-	return b.timed("the newcomer's daemon", 2, target{start: want.join, rss: want.rss}, nil)
+	return b.timed("the newcomer's daemon", 2, logTarget{start: want.join, rss: want.rss}, nil)
 }
 
 // box is a state directory with the real program, which opens nothing beyond this machine.
@@ -266,10 +264,10 @@ func forget(dir string) error {
 			return err
 		}
 		defer f.Close()
-		if err := unix.Fsync(int(f.Fd())); err != nil {
+		if err := f.Sync(); err != nil {
 			return err
 		}
-		return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+		return dropCached(f)
 	})
 }
 

@@ -1,108 +1,148 @@
-// Command bench takes the figures that take long: go run ./bench long NAME. What it printed last stands in docs/measurements.md.
+// Command bench measures meshkey beside what it is compared with, and takes the figures that take long.
+//
+//	go run ./bench [options]        the comparison; --quick in three minutes once everything is compiled, else about half an hour
+//	go run ./bench long NAME        what it printed last stands in docs/measurements.md
+//
+// # The rig
+//
+//	namespace "client": load ── daemon ──┐
+//	                                     │ one veth pair, net.ipv4.tcp_congestion_control=reno
+//	namespace "server": load ── daemon ──┘
+//
+// Everything runs on one machine and shares its cores, so that throughput counts only as a ratio within one run, and CPU time per gigabyte
+// is the figure to carry elsewhere. It needs no root and leaves nothing behind, see package netns. Every contestant has its turn in every
+// round, in an order that moves on by one, and only the one whose turn it is has a client side running. Ratios are taken within a round;
+// what is printed is the median over the rounds and the ends.
+//
+// Contestants whose tools are missing are named with the Debian package that has them, and left out; --strict makes that an error.
+// The peers written in Go are a module of their own, bench/peers, which pins them and never enters the product's.
+//
+// # Processes
+//
+// The program runs itself again: outside it builds the programs, inside the namespaces (package netns) it is the one that measures, and as
+// "bench helper REQUEST" it is one end of a measurement, or the forwarder without encryption.
 package main
 
 import (
+	"context"
+	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
-	"runtime"
-	"runtime/debug"
-	"sort"
-	"time"
+	"os/signal"
+	"syscall"
 
-	"github.com/sovereignmesh/meshkey/internal/sim"
+	"github.com/sovereignmesh/meshkey/internal/netns"
 )
 
-// longRuns are the runs by name.
-var longRuns = map[string]struct {
-	what string
-	run  func() error
-}{
-	"sim-1000":  {"a revocation in a simulated mesh of 1,000, flooded and by digests alone", func() error { return revocation(1000) }},
-	"sim-10000": {"the same with 10,000 nodes in 40 segments: some minutes, 8 GiB", func() error { return revocation(10000) }},
-	"log-2000":  {"the log of 2,000 members: start and join, in some seconds", func() error { return bigLog(2000, target{start: time.Second, join: 5 * time.Second, rss: 64 << 20}) }},
-	"log-10000": {"the log of 10,000 members: start and join", func() error {
-		return bigLog(10000, target{start: time.Second, join: 5 * time.Second, rss: 64 << 20, idle: 30 * time.Second})
-	}},
-	"log-100000": {"the log of 100,000 members: start", func() error {
-		return bigLog(100000, target{start: time.Second, rss: 128 << 20, idle: 30 * time.Second})
-	}},
-	"sim-seeds": {"2,000 random scenarios of 2 to 50 nodes", seeds},
+// Exit codes, of the table that the command has.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// planEnv names, inside the namespaces, the folder with what was built outside.
+const planEnv = "MESHKEY_BENCH"
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	var err error
+	switch {
+	case len(args) > 0 && args[0] == "helper":
+		err = help(args[1:], os.Stdout)
+	case len(args) > 0 && args[0] == "long":
+		err = runLong(args[1:])
+	default:
+		return compare(args)
+	}
+	return code(err)
 }
 
-func main() {
-	if len(os.Args) != 3 || os.Args[1] != "long" || longRuns[os.Args[2]].run == nil {
-		usage()
-		os.Exit(2)
+func code(err error) int {
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return 0
 	}
-	if err := longRuns[os.Args[2]].run(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
 	}
+	return exitFailed
 }
 
-func usage() {
-	fmt.Fprintln(os.Stderr, "go run ./bench long NAME")
-	var names []string
-	for name := range longRuns {
-		names = append(names, name)
+// compare builds outside and measures inside.
+func compare(args []string) int {
+	o, err := parseOptions(args, os.Stderr)
+	if err != nil {
+		return code(err)
 	}
-	sort.Strings(names)
-	for _, name := range names {
-		fmt.Fprintf(os.Stderr, "  %-10s  %s\n", name, longRuns[name].what)
-	}
-}
-
-// revocation lets a mesh settle, lets one node in a hundred stall, and follows a revocation; then the same with nothing flooded.
-func revocation(nodes int) error {
-	debug.SetGCPercent(40)
-	for _, noFlood := range []bool{false, true} {
-		began := time.Now()
-		w, err := sim.New(sim.Config{Seed: 1, Nodes: nodes, Late: 0.001, NoFlood: noFlood, Quiet: true})
+	if os.Getenv(planEnv) == "" {
+		dir, err := os.MkdirTemp(o.dir, "meshkey-bench-")
 		if err != nil {
+			return code(err)
+		}
+		defer os.RemoveAll(dir)
+		// Interrupted while it builds, it still removes what it made; afterwards package netns passes the signal on.
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		err = build(ctx, o, dir, os.Stderr)
+		stop()
+		if err != nil {
+			return code(err)
+		}
+		if err := os.Setenv(planEnv, dir); err != nil {
+			return code(err)
+		}
+	}
+	return netns.Main(session{o: o})
+}
+
+// session is the part inside.
+type session struct{ o *options }
+
+// Run measures; netns.Main calls it inside the namespaces, or, where there are none, outside.
+func (s session) Run() int {
+	if err := netns.Why(); err != nil {
+		return code(fmt.Errorf("the rig needs network namespaces: %w", err))
+	}
+	return code(s.measure(context.Background(), os.Stdout, os.Stderr))
+}
+
+func (s session) measure(ctx context.Context, out, words io.Writer) (err error) {
+	var p plan
+	if err := p.load(os.Getenv(planEnv)); err != nil {
+		return err
+	}
+	r, err := newRig(&p, words)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	res, err := r.compare(ctx, s.o)
+	if err != nil {
+		return err
+	}
+	return s.publish(res, out)
+}
+
+// publish prints the table and writes the files that were asked for.
+func (s session) publish(res *results, out io.Writer) error {
+	rep := summarize(res)
+	if err := rep.writeTable(out); err != nil {
+		return err
+	}
+	if s.o.json != "" {
+		if err := rep.writeJSON(s.o.json); err != nil {
 			return err
 		}
-		w.Start(5 * time.Second)
-		w.RunFor(60 * time.Second)
-		settled := time.Since(began)
-		all := w.Nodes()
-		for i := 7; i < len(all)-1; i += 100 {
-			all[i].Stall(200*time.Millisecond + time.Duration(i)*time.Second/time.Duration(len(all))*8/10)
-		}
-		within := 5 * time.Second
-		if noFlood {
-			within = 60 * time.Second
-		}
-		connected := w.Connected()
-		s := w.RevokeAndWatch(all[0], all[len(all)-1], within)
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		fmt.Printf("%d nodes, flooding %v: connected %d; applied by 50 %% %v, 99 %% %v, 100 %% %v, missing %d\n",
-			nodes, !noFlood, connected, s.At(0.5), s.At(0.99), s.At(1), s.Missing)
-		fmt.Printf("  60 virtual seconds in %v, %d steps, %d MiB in use, %d MiB of the system\n",
-			settled.Round(time.Second), w.Steps(), m.HeapInuse>>20, m.Sys>>20)
-		if len(w.Broken()) > 0 {
-			return fmt.Errorf("broken: %v", w.Broken())
-		}
 	}
-	return nil
-}
-
-func seeds() error {
-	began := time.Now()
-	for seed := range uint64(2000) {
-		s := sim.Random(seed)
-		w, err := s.Run()
-		if err != nil {
+	if s.o.doc != "" {
+		if err := rep.writeDoc(s.o.doc); err != nil {
 			return err
 		}
-		if len(w.Broken()) > 0 {
-			s = s.Shrink()
-			if w, err = s.Run(); err != nil {
-				return err
-			}
-			return fmt.Errorf("%s", s.Report(w))
-		}
 	}
-	fmt.Printf("2,000 scenarios without a broken invariant, in %v\n", time.Since(began).Round(time.Second))
+	if s.o.strict {
+		return rep.complete()
+	}
 	return nil
 }

@@ -19,6 +19,7 @@ func reads(c *control.Client, t *testing.T) map[string]error {
 	_, errs["services"] = c.Services(t.Context())
 	_, errs["grants"] = c.Grants(t.Context(), control.GrantsQuery{})
 	_, errs["decision"] = c.Decide(t.Context(), control.DecideRequest{Target: "nas/postgres"})
+	_, errs["doctor"] = c.Doctor(t.Context())
 	_, errs["version"] = c.Version(t.Context())
 	_, errs["root"] = c.Root(t.Context())
 	_, errs["root chain"] = c.RootChain(t.Context())
@@ -26,6 +27,7 @@ func reads(c *control.Client, t *testing.T) map[string]error {
 	_, errs["audit log"] = c.AuditLog(t.Context(), control.AuditQuery{})
 	_, errs["audit entry"] = c.AuditEntry(t.Context(), 7)
 	_, errs["audit verify"] = c.AuditVerify(t.Context())
+	_, errs["metrics"] = c.Metrics(t.Context())
 	return errs
 }
 
@@ -39,6 +41,9 @@ func writes(c *control.Client, t *testing.T) map[string]error {
 	_, errs["root accept"] = c.AcceptRoot(t.Context(), &control.AcceptRootRequest{Hash: strings.Repeat("00", 32)})
 	_, errs["root cut"] = c.CutIssuer(t.Context(), &control.CutIssuerRequest{Issuer: "nas"})
 	_, errs["keys issuer"] = c.NewIssuerKey(t.Context(), &control.NewIssuerKeyRequest{Name: "nas"})
+	_, errs["rotate"] = c.RotateNode(t.Context(), &control.RotateNodeRequest{})
+	_, errs["leave"] = c.Leave(t.Context(), &control.LeaveRequest{})
+	_, errs["rotate group"] = c.RotateGroup(t.Context(), &control.RotateGroupRequest{})
 	_, errs["invite"] = c.CreateInvite(t.Context(), &control.InviteRequest{Name: "gpu2"})
 	_, errs["invites"] = c.Invites(t.Context())
 	errs["invite rm"] = c.RemoveInvite(t.Context(), "0102030405060708")
@@ -55,6 +60,7 @@ func writes(c *control.Client, t *testing.T) map[string]error {
 		s.Close()
 	}
 	errs["stream"] = err
+	_, errs["reset floor"] = c.ResetTimeFloor(t.Context(), &control.ResetTimeFloorRequest{})
 	errs["shutdown"] = c.Shutdown(t.Context())
 	return errs
 }

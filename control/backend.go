@@ -25,6 +25,7 @@ type Backend struct {
 	Connect Connector
 	Process Process
 	Roots   Rooter
+	Life    Lifer
 }
 
 // Viewer reads. Results are snapshots the server may keep and change.
@@ -34,6 +35,8 @@ type Viewer interface {
 	Services(ctx context.Context) (*Services, error)
 	Grants(ctx context.Context, q GrantsQuery) (*Grants, error)
 	Decide(ctx context.Context, r DecideRequest) (*Decision, error)
+	Doctor(ctx context.Context) (*Doctor, error)
+	Metrics(ctx context.Context) (*Metrics, error)
 }
 
 // Offerer changes what this node offers. A service is durable before Expose returns.
@@ -49,6 +52,12 @@ type Policy interface {
 	Ungrant(ctx context.Context, by Caller, r *UngrantRequest) (*UngrantResult, error)
 	Revoke(ctx context.Context, by Caller, r *RevokeRequest) (*RevokeResult, error)
 	RotateGroup(ctx context.Context, by Caller, r *RotateGroupRequest) (*RotateGroupResult, error)
+}
+
+// Lifer changes this node's own membership. After RotateNode the daemon runs on with the new key; after Leave it stops.
+type Lifer interface {
+	RotateNode(ctx context.Context, by Caller, r *RotateNodeRequest) (*RotateNodeResult, error)
+	Leave(ctx context.Context, by Caller, r *LeaveRequest) (*LeaveResult, error)
 }
 
 // Inviter keeps the invites of this node's issuer, and who waits for approval. An approval is durable before Approve returns; wrong
@@ -95,9 +104,10 @@ type Rooter interface {
 	NewIssuerKey(ctx context.Context, by Caller, r *NewIssuerKeyRequest) (*PublicKey, error)
 }
 
-// Process is the daemon as a process.
+// Process is the daemon as a process. A reset of the time floor is recorded before it is done, and durable before it returns.
 type Process interface {
 	Version() *Version
 	Ready(ctx context.Context) error // nil as soon as the node serves, also if ctx has ended; else the context's error
-	Shutdown(by Caller)              // asks for an orderly stop and returns at once
+	ResetTimeFloor(ctx context.Context, by Caller, r *ResetTimeFloorRequest) (*ResetTimeFloorResult, error)
+	Shutdown(by Caller) // asks for an orderly stop and returns at once
 }

@@ -52,7 +52,7 @@ func virtual(t *testing.T, fn func(t *testing.T, p *pipes)) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
 		s := NewServer(ServerConfig{
-			Backend:     Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Roots: noRoots{}},
+			Backend:     Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Roots: noRoots{}, Life: noLife{}},
 			Credentials: func(net.Conn) (Credentials, error) { return Credentials{}, nil },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -71,6 +71,7 @@ type (
 	noPolicy  struct{ Policy }
 	noInvites struct{ Inviter }
 	noRoots   struct{ Rooter }
+	noLife    struct{ Lifer }
 )
 
 // cutAfter reads until the server closes and returns how long that took.
@@ -161,7 +162,7 @@ func TestUnknownCallersCannotCrowdOutTheOwner(t *testing.T) {
 func crowd(t *testing.T, other func() (Credentials, error)) {
 	var uid atomic.Uint32
 	s := NewServer(ServerConfig{
-		Backend: Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Roots: noRoots{}}, Owner: 1000,
+		Backend: Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Roots: noRoots{}, Life: noLife{}}, Owner: 1000,
 		Credentials: func(net.Conn) (Credentials, error) {
 			if uid.Load() == 1000 {
 				return Credentials{UID: 1000}, nil
@@ -209,7 +210,7 @@ func crowd(t *testing.T, other func() (Credentials, error)) {
 func TestTooManyConnectionsIsASentence(t *testing.T) {
 	var uid atomic.Uint32
 	s := NewServer(ServerConfig{
-		Backend:     Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Roots: noRoots{}},
+		Backend:     Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Roots: noRoots{}, Life: noLife{}},
 		Credentials: func(net.Conn) (Credentials, error) { return Credentials{UID: uid.Load()}, nil },
 	})
 	path := serveUnix(t, &uid, s)
@@ -229,7 +230,7 @@ func TestTooManyConnectionsIsASentence(t *testing.T) {
 func TestHeldConnectionsAreBounded(t *testing.T) {
 	var uid atomic.Uint32
 	s := NewServer(ServerConfig{
-		Backend:     Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Roots: noRoots{}},
+		Backend:     Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Roots: noRoots{}, Life: noLife{}},
 		Credentials: func(net.Conn) (Credentials, error) { return Credentials{UID: uid.Load()}, nil },
 	})
 	path := serveUnix(t, &uid, s)

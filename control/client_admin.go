@@ -20,6 +20,14 @@ func (c *Client) RotateGroup(ctx context.Context, r *RotateGroupRequest) (*Rotat
 	return post[RotateGroupResult](ctx, c, pathRotateGroup, r)
 }
 
+func (c *Client) RotateNode(ctx context.Context, r *RotateNodeRequest) (*RotateNodeResult, error) {
+	return post[RotateNodeResult](ctx, c, pathRotateNode, r)
+}
+
+func (c *Client) Leave(ctx context.Context, r *LeaveRequest) (*LeaveResult, error) {
+	return post[LeaveResult](ctx, c, pathLeave, r)
+}
+
 func (c *Client) CreateInvite(ctx context.Context, r *InviteRequest) (*InviteResult, error) {
 	return post[InviteResult](ctx, c, pathInvite, r)
 }
@@ -27,4 +35,12 @@ func (c *Client) CreateInvite(ctx context.Context, r *InviteRequest) (*InviteRes
 func (c *Client) RemoveInvite(ctx context.Context, id string) error {
 	_, err := post[Empty](ctx, c, pathInviteRemove, &InviteRemoveRequest{ID: id})
 	return err
+}
+
+func (c *Client) Doctor(ctx context.Context) (*Doctor, error) {
+	return get[Doctor](ctx, c, pathDoctor, nil)
+}
+
+func (c *Client) ResetTimeFloor(ctx context.Context, r *ResetTimeFloorRequest) (*ResetTimeFloorResult, error) {
+	return post[ResetTimeFloorResult](ctx, c, pathResetFloor, r)
 }

@@ -52,6 +52,11 @@ const (
 	bodyTimeout   = 5 * time.Second
 	// idleTimeout closes kept connections.
 	idleTimeout = time.Minute
+	// maxSamples bounds one family of metrics, maxLabels the labels of a sample, maxLabel the characters of a label's value: a scraper refuses a
+	// page that is too large whole, and names are what others choose.
+	maxSamples = 1024
+	maxLabels  = 8
+	maxLabel   = 128
 	// answerTimeout bounds the work of one request, beyond what it asked to wait.
 	answerTimeout = 30 * time.Second
 	// verifyTimeout bounds a verification of the audit log: 10 million records at 1 µs of hashing, with slow disks.

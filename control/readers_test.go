@@ -52,7 +52,7 @@ func askFor(c net.Conn, path string) string {
 
 // Readers beyond their places who say nothing hold up nobody behind them.
 func TestRefusingReadersDoesNotDelayTheOwner(t *testing.T) {
-	b := Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Roots: noRoots{}}
+	b := Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Roots: noRoots{}, Life: noLife{}}
 	memory(t, b, func(t *testing.T, dial func(uint32) net.Conn) {
 		began := time.Now()
 		for range maxOtherConns + maxRefusals + 50 {
@@ -71,7 +71,7 @@ func TestRefusingReadersDoesNotDelayTheOwner(t *testing.T) {
 
 // Clients that are being refused are bounded: one more is closed at once. The owner's are counted apart.
 func TestRefusalsAreBounded(t *testing.T) {
-	b := Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Roots: noRoots{}}
+	b := Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Roots: noRoots{}, Life: noLife{}}
 	memory(t, b, func(t *testing.T, dial func(uint32) net.Conn) {
 		for range maxOtherConns + maxRefusals {
 			defer dial(1001).Close()
@@ -118,7 +118,7 @@ func (a *slowAuditor) Verify(ctx context.Context) (*AuditReport, error) {
 // A reader who verifies does not keep the owner from it; each side has one turn.
 func TestReadersVerifyApartFromTheOwner(t *testing.T) {
 	a := &slowAuditor{}
-	b := Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Audit: a, Roots: noRoots{}}
+	b := Backend{Process: versionOnly{}, Offer: noOffer{}, Policy: noPolicy{}, Invites: noInvites{}, Audit: a, Roots: noRoots{}, Life: noLife{}}
 	memory(t, b, func(t *testing.T, dial func(uint32) net.Conn) {
 		a.began, a.free = make(chan struct{}, 10), make(chan struct{})
 		for i, want := range []struct {

@@ -16,6 +16,8 @@ const (
 	pathGrants       = "/v1/grants"
 	pathDecision     = "/v1/decision"
 	pathVersion      = "/v1/version"
+	pathMetrics      = "/v1/metrics"
+	pathMetricsText  = "/metrics"
 	pathReady        = "/v1/ready"
 	pathInvites      = "/v1/invites"
 	pathAuditLog     = "/v1/audit/log"
@@ -27,6 +29,8 @@ const (
 	pathUngrant      = "/v1/ungrant"
 	pathRevoke       = "/v1/revoke"
 	pathRotateGroup  = "/v1/rotate/group"
+	pathRotateNode   = "/v1/rotate/node"
+	pathLeave        = "/v1/leave"
 	pathInvite       = "/v1/invite"
 	pathInviteRemove = "/v1/invite/remove"
 	pathPending      = "/v1/pending"
@@ -35,6 +39,8 @@ const (
 	pathConnect      = "/v1/connect"
 	pathStream       = "/v1/stream"
 	pathShutdown     = "/v1/shutdown"
+	pathDoctor       = "/v1/doctor"
+	pathResetFloor   = "/v1/doctor/reset-time-floor"
 	pathRoot         = "/v1/root"
 	pathRootChain    = "/v1/root/chain"
 	pathRootAccept   = "/v1/root/accept"
@@ -60,6 +66,13 @@ func (s *Server) routes() http.Handler {
 	})
 	get(pathGrants, read, answerTimeout, s.grants)
 	get(pathDecision, read, answerTimeout, s.decision)
+	get(pathDoctor, read, answerTimeout, func(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
+		return answer(b.View.Doctor(r.Context()))
+	})
+	get(pathMetrics, read, answerTimeout, func(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
+		return answer(b.View.Metrics(r.Context()))
+	})
+	get(pathMetricsText, read, answerTimeout, s.metricsText)
 	get(pathVersion, read, answerTimeout, func(http.ResponseWriter, *http.Request, Caller) (Document, error) {
 		return b.Process.Version(), nil
 	})
@@ -86,6 +99,8 @@ func (s *Server) routes() http.Handler {
 	post(pathUngrant, MaxWait+answerTimeout, change(b.Policy.Ungrant))
 	post(pathRevoke, MaxWait+answerTimeout, change(b.Policy.Revoke))
 	post(pathRotateGroup, MaxWait+answerTimeout, change(b.Policy.RotateGroup))
+	post(pathRotateNode, MaxWait+answerTimeout, change(b.Life.RotateNode))
+	post(pathLeave, MaxWait+answerTimeout, change(b.Life.Leave))
 	post(pathInvite, answerTimeout, change(b.Invites.CreateInvite))
 	post(pathInviteRemove, answerTimeout, change(s.removeInvite))
 	post(pathApprove, answerTimeout, change(b.Invites.Approve))
@@ -93,6 +108,7 @@ func (s *Server) routes() http.Handler {
 	post(pathConnect, 0, s.connect)
 	post(pathStream, 0, s.stream)
 	post(pathShutdown, answerTimeout, change(s.shutdown))
+	post(pathResetFloor, answerTimeout, change(b.Process.ResetTimeFloor))
 	post(pathRootAccept, MaxWait+answerTimeout, change(b.Roots.AcceptRoot))
 	post(pathRootCut, MaxWait+answerTimeout, change(b.Roots.CutIssuer))
 	post(pathKeysIssuer, answerTimeout, change(b.Roots.NewIssuerKey))

@@ -52,6 +52,24 @@ type Status struct {
 	Audit       AuditInfo       `json:"audit"`
 	Connections []Connection    `json:"connections,omitempty"`
 	Warnings    []Warning       `json:"warnings,omitempty"`
+	Expiring    []Expiry        `json:"expiring,omitempty"`       // certificates that end soon, the next first, this node's among them
+	ExpiringAll int             `json:"expiring_total,omitempty"` // with those that the list leaves out
+}
+
+// Expiry is a certificate that ends soon. Why is late (it renews itself and should have), by-hand (its membership ends at a date), guest
+// (it was made to end), ended (it renews itself when its machine is back) or, of this node alone, over (it can only be enrolled
+// again). TierDays is 30, 14, 7 or 1: at most so many days are left; 0
+// is ended. Degraded ones are among the warnings, too.
+type Expiry struct {
+	Node     NodeRef   `json:"node"`
+	NotAfter time.Time `json:"not_after"`
+	LeftMS   int64     `json:"left_ms"`
+	TierDays int       `json:"tier_days"`
+	Why      string    `json:"why"`
+	Self     bool      `json:"self,omitempty"`
+	Degraded bool      `json:"degraded,omitempty"`
+	Text     string    `json:"text"`
+	Next     string    `json:"next,omitempty"`
 }
 
 func (*Status) SchemaName() string { return "meshkey.status/1" }
@@ -77,8 +95,14 @@ type TrustInfo struct {
 	Members     int    `json:"members"`
 	Revoked     int    `json:"revoked"`
 	Grants      int    `json:"grants"`
-	AgeMS       *int64 `json:"age_ms,omitempty"` // since the newest head or exchange; absent if there never was one
+	AgeMS       *int64 `json:"age_ms,omitempty"` // since the newest head; absent if there never was one: the age is unknown
 	Upgrade     bool   `json:"upgrade_needed,omitempty"`
+
+	HeadSigners []string  `json:"head_signers"`        // issuers whose heads tell how old a view is
+	LastEntry   time.Time `json:"last_entry,omitzero"` // the newest change known here; it does not say that nothing is missing
+	MaxStaleMS  int64     `json:"max_stale_ms"`        // the root's limit for the age; 0: none
+	StaleAction string    `json:"stale_action"`        // warn | restrict: what is done beyond it
+	Stale       bool      `json:"stale,omitempty"`     // it is beyond it
 }
 
 // AuditInfo is the state of this node's audit log.
@@ -111,12 +135,34 @@ type Peer struct {
 	Version   string    `json:"version,omitempty"`
 	Flags     []string  `json:"flags,omitempty"` // clock_skew, clone, name_conflict, …
 	Reason    string    `json:"reason,omitempty"`
+	View      *PeerView `json:"view,omitempty"`
+	Health    *Health   `json:"health,omitempty"`
+}
+
+// Health is what a peer has said of itself, and when. It is the peer's own word, and no sign of life.
+type Health struct {
+	At       time.Time `json:"at"`
+	Told     bool      `json:"told,omitempty"` // signed by the peer and passed on by others: there is no session with it
+	Version  string    `json:"version,omitempty"`
+	UptimeMS int64     `json:"uptime_ms,omitempty"`
+	Load     float64   `json:"load"` // one-minute average
+	DiskFree uint64    `json:"disk_free,omitempty"`
+	Audit    string    `json:"audit,omitempty"`    // ok | degraded
+	ClockMS  int64     `json:"clock_ms,omitempty"` // its clock less this machine's, as its heartbeats arrive
+}
+
+// PeerView is what a peer has told of its trust view.
+type PeerView struct {
+	Same  bool      `json:"same"`             // as this node's
+	At    time.Time `json:"at"`               // when it told
+	AgeMS *int64    `json:"age_ms,omitempty"` // since the newest head it holds; absent: it told of none
 }
 
 // Peers lists the members but this one, by name.
 type Peers struct {
 	Envelope
-	Peers []Peer `json:"peers"`
+	Peers []Peer     `json:"peers"`
+	Trust *TrustInfo `json:"trust,omitempty"` // this node's view
 }
 
 func (*Peers) SchemaName() string { return "meshkey.peers/1" }

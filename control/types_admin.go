@@ -92,7 +92,8 @@ func (*AuditEntry) SchemaName() string { return "meshkey.audit-entry/1" }
 
 // AuditFinding is one thing that does not verify. First and Last are record indices, both included; all before First is proven.
 type AuditFinding struct {
-	Kind  string `json:"kind"` // entry | leaf | missing | unsigned | tile | range | checkpoint | journal | fork | unreadable
+	Log   string `json:"log,omitempty"` // of an earlier key; empty: the report's own
+	Kind  string `json:"kind"`          // entry | leaf | missing | unsigned | tile | range | checkpoint | journal | fork | unreadable
 	First uint64 `json:"first"`
 	Last  uint64 `json:"last"`
 	File  string `json:"file,omitempty"`
@@ -116,6 +117,16 @@ type AuditReport struct {
 	DurationMS  int64          `json:"duration_ms"`
 	StateDir    string         `json:"state_dir,omitempty"` // with an offline verification
 	Unwitnessed bool           `json:"unwitnessed,omitempty"`
+	Before      []AuditBefore  `json:"before,omitempty"` // the logs of this node's earlier keys, newest first
+}
+
+// AuditBefore is the log of a key this node had before a rotation, held against what the next log says of it. State is missing or damaged
+// if it was so when the next one began: then nothing is proven of it, nor of those before it.
+type AuditBefore struct {
+	Log   string `json:"log"`
+	Size  uint64 `json:"size"`
+	OK    bool   `json:"ok"`
+	State string `json:"state,omitempty"`
 }
 
 func (*AuditReport) SchemaName() string { return "meshkey.audit-report/1" }

@@ -1,5 +1,7 @@
 package control
 
+import "time"
+
 // RotateGroupRequest asks for a new group secret: the one that hides beacons and the handshake from outsiders.
 type RotateGroupRequest struct {
 	Now    bool  `json:"now,omitempty"` // even if the last one is less than a day old
@@ -17,3 +19,61 @@ type RotateGroupResult struct {
 func (*RotateGroupResult) SchemaName() string { return "meshkey.rotate-group/1" }
 
 func (r *RotateGroupRequest) check() error { return checkWait(r.WaitMS) }
+
+// RotateNodeRequest asks for a new key of this node. Drop gives up a rotation that is under way.
+type RotateNodeRequest struct {
+	DryRun bool `json:"dry_run,omitempty"`
+	Drop   bool `json:"drop,omitempty"`
+}
+
+// RotateNodeResult tells who this node is now. Sessions and Streams are what ends with the old key; Grants name it and pass on.
+type RotateNodeResult struct {
+	Envelope
+	Old      NodeRef   `json:"old"`
+	New      NodeRef   `json:"new,omitzero"`
+	Issuer   NodeRef   `json:"issuer,omitzero"` // who has done it
+	NotAfter time.Time `json:"not_after,omitzero"`
+	Sessions int       `json:"sessions"`
+	Streams  int       `json:"streams"`
+	Grants   []Grant   `json:"grants,omitempty"`
+	Pending  bool      `json:"pending,omitempty"` // a rotation was under way
+	DryRun   bool      `json:"dry_run,omitempty"`
+}
+
+// SchemaName is the schema of the document.
+func (*RotateNodeResult) SchemaName() string { return "meshkey.rotate-node/1" }
+
+func (r *RotateNodeRequest) check() error {
+	if r.DryRun && r.Drop {
+		return Errorf(Usage, "", "a rotation is given up, or shown, not both")
+	}
+	return nil
+}
+
+// LeaveRequest asks that this node leave the mesh. Force leaves although it strands the mesh, or although nobody could be asked.
+type LeaveRequest struct {
+	DryRun bool  `json:"dry_run,omitempty"`
+	Force  bool  `json:"force,omitempty"`
+	WaitMS int64 `json:"wait_ms,omitempty"` // how long to look for an issuer
+}
+
+// LeaveResult tells what a leave has done, or would do. Applied is false if nobody could revoke the key: then that remains to be done.
+type LeaveResult struct {
+	Envelope
+	Node     NodeRef   `json:"node"`
+	Mesh     MeshInfo  `json:"mesh"`
+	Applied  bool      `json:"applied"`
+	Issuer   NodeRef   `json:"issuer,omitzero"` // who has revoked the key
+	Sessions int       `json:"sessions"`
+	Streams  int       `json:"streams"`
+	Services []string  `json:"services,omitempty"` // offered here
+	Grants   []Grant   `json:"grants,omitempty"`   // that name this node
+	Kept     string    `json:"kept,omitempty"`     // where the files are
+	Warnings []Warning `json:"warnings,omitempty"`
+	DryRun   bool      `json:"dry_run,omitempty"`
+}
+
+// SchemaName is the schema of the document.
+func (*LeaveResult) SchemaName() string { return "meshkey.leave/1" }
+
+func (r *LeaveRequest) check() error { return checkWait(r.WaitMS) }

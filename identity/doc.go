@@ -1,4 +1,4 @@
-// Package identity holds the signed statements about nodes (certificate, binding, request), the invite, the envelope they and every
+// Package identity holds the signed statements about nodes (certificate, binding, request, leave), the invite, the envelope they and every
 // other signed object of the mesh travel in, and the names, tags and confirmation words people use for them.
 //
 // Everything here is pure: bytes in, values out, no clock, file or socket. Whether a statement counts is said elsewhere: an issuer's
@@ -42,6 +42,12 @@
 //	{1: mesh_id bstr32, 2: node_id bstr32, 3: name text, 4: tags [text], 5: nonce bstr32}
 //
 // nonce is the channel binding of the session it is sent in. Name and tags are wishes. At most 562 bytes.
+//
+// # Leave, label leave, signed by the node it names
+//
+//	{1: mesh_id bstr32, 2: node_id bstr32, 3: nonce bstr32}
+//
+// nonce is the channel binding of the session it is sent in. 211 bytes.
 //
 // # Names and tags
 //

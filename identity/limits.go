@@ -8,6 +8,8 @@ const (
 	MaxBinding = 249
 	// MaxCSR is the longest encoded request envelope: every field at its widest, tags and name at their bounds.
 	MaxCSR = 562
+	// MaxLeave is the encoded envelope of a leave, which has one size: 106 bytes of payload, one signature of 102, and their frame.
+	MaxLeave = 211
 	// MaxInvite is the longest decoded invite without its checksum: every list at its bound and every field at its widest.
 	MaxInvite = 1033
 	// MaxInviteHeads bounds the heads in an invite so that its text stays pasteable.

@@ -58,6 +58,18 @@ var objects = map[string]object{
 			return c.CSR, c.Raw(), err
 		},
 	},
+	"leave": {
+		seal: sealAs(keys.LabelLeave), label: keys.LabelLeave, key: 1, limit: MaxLeave, good: func(t testing.TB) any {
+			return Leave{Mesh: testMesh, Node: testKey(t, 1).NodeID(), Nonce: keys.Hash(seq(0x40))}
+		},
+		parse: func(raw []byte) (any, []byte, error) {
+			l, err := ParseLeave(raw, testMesh, keys.Hash(seq(0x40)))
+			if l == nil {
+				return nil, nil, err
+			}
+			return *l, bytes.Clone(raw), err
+		},
+	},
 }
 
 // Every bit of every object matters.
@@ -335,14 +347,18 @@ func FuzzCSR(f *testing.F) {
 	fuzzObject(f, "request", func(v any) []byte { return wire.MustMarshal(v.(CSR)) })
 }
 
+func FuzzLeave(f *testing.F) {
+	fuzzObject(f, "leave", func(v any) []byte { return wire.MustMarshal(v.(Leave)) })
+}
+
 // FuzzSignedFields lets the fuzzer choose the payload and signs it, so that it gets past the signature: what is accepted keeps every
 // rule, and re-encodes identically.
 func FuzzSignedFields(f *testing.F) {
-	for i, o := range []string{"certificate", "binding", "request"} {
+	for i, o := range []string{"certificate", "binding", "request", "leave"} {
 		f.Add(uint8(i), wire.MustMarshal(objects[o].good(f)))
 	}
 	f.Fuzz(func(t *testing.T, which uint8, payload []byte) {
-		name := []string{"certificate", "binding", "request"}[which%3]
+		name := []string{"certificate", "binding", "request", "leave"}[which%4]
 		o := objects[name]
 		v, _, err := o.parse(Seal(o.label, testMesh, payload, testKey(t, o.key)).Encode())
 		if err != nil {
@@ -365,6 +381,10 @@ func FuzzSignedFields(f *testing.F) {
 			}
 		case CSR:
 			if v.check() != nil || v.Mesh != testMesh {
+				t.Fatalf("%+v", v)
+			}
+		case Leave:
+			if keys.CheckPublicKey(v.Node) != nil || v.Mesh != testMesh {
 				t.Fatalf("%+v", v)
 			}
 		}

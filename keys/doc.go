@@ -13,7 +13,7 @@
 //
 //	"meshkey/1 " || label || 0x00 || mesh_id(32) || payload
 //
-// with one of the labels root, entry, head, cert, binding, beacon, csr, rotate, receipt, witness, audit, cache. The mesh id is 32 zero bytes for
+// with one of the labels root, entry, head, cert, binding, beacon, csr, rotate, receipt, witness, audit, cache, health, leave. The mesh id is 32 zero bytes for
 // a genesis root and nothing else. No label is a prefix of another and none contains 0x00, so an input belongs to one label. Signed notes
 // of the audit log have an input of their own (C2SP signed-note), which begins with the log's origin "meshkey/" and eight hexadecimal
 // digits: no signature input begins so, for its ninth byte is "1" followed by a space.

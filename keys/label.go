@@ -20,13 +20,15 @@ var (
 	LabelWitness = Label{"witness"}
 	LabelAudit   = Label{"audit"}
 	LabelCache   = Label{"cache"}
+	LabelHealth  = Label{"health"}
+	LabelLeave   = Label{"leave"}
 )
 
 // Labels lists every signature domain, for the test that proves them unique and prefix-free.
 func Labels() []Label {
 	return []Label{
 		LabelRoot, LabelEntry, LabelHead, LabelCert, LabelBinding, LabelBeacon, LabelCSR, LabelRotate, LabelReceipt, LabelWitness,
-		LabelAudit, LabelCache,
+		LabelAudit, LabelCache, LabelHealth, LabelLeave,
 	}
 }
 

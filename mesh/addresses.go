@@ -82,7 +82,7 @@ func (n *Node) noteBeacon(h *beacon.Heard) bool {
 	}
 	p := n.presence[h.Node]
 	if heard { // not a repetition of the newest one
-		p.seen = time.Now()
+		p.seen, p.digest = time.Now(), h.Digest
 	}
 	p.skew, p.gen, p.issues = h.ClockSkew, h.GroupGen, h.Flags.Has(beacon.FlagIssuer)
 	n.presence[h.Node] = p

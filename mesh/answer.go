@@ -75,7 +75,7 @@ func (j *joiner) accept(g *session.Granted, offer Offer) (*Membership, error) {
 	if cert.Node != j.cfg.Key.NodeID() {
 		return nil, errors.New("the issuer's answer is a certificate for another machine")
 	}
-	if standing, why := st.Admit(cert, st.Root().Version, j.cfg.Now().Unix()); standing != trust.Full {
+	if standing, why := st.Admit(cert, st.Root().Version, j.cfg.Now().Unix()); standing != trust.Full && why != trust.ReasonStale {
 		return nil, fmt.Errorf("the issuer's answer is not in the log (%s); run the same command again", why)
 	}
 	secret, err := keys.GroupSecretFromBytes(g.GroupGen, g.GroupSecret[:])

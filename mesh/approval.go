@@ -23,6 +23,9 @@ func (n *Node) recordEnrolment(res *handshake.Result, channel keys.Hash) enroll.
 			Time: time.Now(), Code: audit.InviteSpend, Actor: res.Peer.Node.Compact(), Target: cert.Name, Verdict: audit.Allowed,
 			Session: res.Invite.String(), After: fmt.Sprintf("serial %d, words %s %s %s", cert.Serial, words[0], words[1], words[2]),
 		}
+		if r, ok := n.issuer.Load().RotationOf(res.Invite); ok {
+			e.Code, e.Actor, e.Target = audit.NodeRotate, r.Old.Compact(), r.New.Compact()
+		}
 		if again {
 			e.Reason = "answered again"
 		}

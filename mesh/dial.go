@@ -93,6 +93,8 @@ var (
 	ErrPinChanged = errors.New("the name belongs to another node than at its first use")
 	// ErrNotAdmitted: the peer proved itself and does not admit this node.
 	ErrNotAdmitted = errors.New("the peer does not admit this node")
+	// ErrStaleView: this node's view of the mesh is older than the root allows, so it has no session that may open streams.
+	ErrStaleView = errors.New("this node's view of the mesh is too old to open streams")
 	// ErrUnreachable: no session with the peer could be made in time.
 	ErrUnreachable = errors.New("the peer cannot be reached")
 )
@@ -215,16 +217,37 @@ func (n *Node) openStream(ctx context.Context, l *link, t Target) (c *Conn, retr
 	if n.streams.count(t.Node) >= maxStreamsPeer {
 		return nil, false, fmt.Errorf("already %d streams to this peer", maxStreamsPeer)
 	}
-	tcp, err := n.connectStream(ctx, l)
+	req := session.Request{Service: t.Service}
+	warm := func(p *session.Parked) (*Conn, bool, error) {
+		return n.openOn(l, t, p.Reset, func() (*session.Stream, error) { return p.Open(ctx, req) })
+	}
+	if p := l.takeWarm(); p != nil {
+		c, retry, err := warm(p)
+		if !errors.Is(err, session.ErrUnanswered) && !errors.Is(err, session.ErrEnded) {
+			return c, retry, err
+		}
+		n.count("warm.stale") // nothing was asked: a new connection shows what is the matter
+	}
+	tcp, p, err := n.reach(ctx, l)
 	if err != nil {
 		return nil, true, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
+	if p != nil {
+		return warm(p)
+	}
+	return n.openOn(l, t, func(session.Code) { reset(tcp) }, func() (*session.Stream, error) {
+		return session.Open(ctx, tcp, l.ring, req)
+	})
+}
+
+// openOn opens one stream on a connection, which cut resets.
+func (n *Node) openOn(l *link, t Target, cut func(session.Code), open func() (*session.Stream, error)) (c *Conn, retry bool, err error) {
 	e := &entry{peer: l.peer.Node, boot: l.peer.Boot, session: l.id, service: t.Service}
-	if !n.streams.join(e, func(session.Code) { reset(tcp) }) {
-		reset(tcp)
+	if !n.streams.join(e, cut) {
+		cut(session.CodeNormal)
 		return nil, true, fmt.Errorf("%w: the session ended", ErrUnreachable)
 	}
-	s, err := session.Open(ctx, tcp, l.ring, session.Request{Service: t.Service})
+	s, err := open()
 	if err != nil {
 		why, code := n.streams.leave(e)
 		if why != "" {
@@ -238,6 +261,7 @@ func (n *Node) openStream(ctx context.Context, l *link, t Target) (c *Conn, retr
 		s.Reset(session.CodeRevoked)
 		return nil, false, &session.ResetError{Code: session.CodeRevoked}
 	}
+	n.warmUp(l)
 	return c, false, nil
 }
 
@@ -322,6 +346,9 @@ func (n *Node) waitLink(ctx context.Context, id keys.NodeID) (*link, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			if v := n.State().View(n.trustNow()); v.Stale && v.Restrict {
+				return nil, fmt.Errorf("%w: %w", ErrStaleView, ctx.Err())
+			}
 			return nil, fmt.Errorf("%w: %s%w", ErrUnreachable, n.lastDial(id), ctx.Err())
 		case <-n.ctx.Done():
 			return nil, ErrClosed

@@ -36,6 +36,18 @@
 // (services, the group secret, peer records) follows the READY that allows it, and the receiver looks at it only when its core
 // has seen that READY.
 //
+// # New keys
+//
+// The keys of a session and of its streams are replaced in band (rekey.go) every two minutes if data moved, every quarter of an hour if
+// none did, and after 64 GiB under one key: by the session's dialer, or because its acceptor asked, which counts once in 30 s. A peer that
+// does not offer it gets a successor of the session, make before break. Keys that were due for a minute end the session.
+//
+// # Connections kept ready
+//
+// A peer to which streams are opened has 2 to 4 connections parked (warm.go), which are closed after 60 s without use. A peer that dialled the
+// session and cannot be dialled is asked by DIAL: it connects to the address it dialled the session at, never to one a message names,
+// with up to 4 connections for each of 8 DIALs a second. A parked connection gives no right: its OPEN is decided as any other.
+//
 // # Enrolment
 //
 // [Join] is the newcomer's side. It authenticates the mesh by the invite before it sends anything of itself: the issuer proves the
@@ -43,16 +55,31 @@
 // issuer's side is one transaction of internal/enroll, recorded in the audit log before it has any effect. It serves 16 newcomers at a
 // time, 4 of one host and 8 of one invite, each for 30 seconds; those beyond are closed with code 9.
 //
+// # A member's own key
+//
+// [Node.AskRotation] and [Node.AskLeave] ask an issuer over a session, with a signature that is good in this session only; who issues is what
+// beacons claim, so an answer is believed as far as it proves itself: a rotation by the enrolment that follows, a leave by the entry that
+// revokes. The answer to LEAVE goes out when the entry is durable and before it cuts the session. Both are offered by a feature bit, so that
+// an older issuer is not asked.
+//
 // # Limits
 //
 // See limits.go. A peer may open 5,000 streams a second. After 50 denied in a second its opens, granted or not, are refused with
-// code 9 and without a decision until the budget refills; they are counted in the audit log with the denials. Of the peer records of
-// a session 128 are looked at, and then 40 a second.
+// code 9 and without a decision until the budget refills; they are counted in the audit log with the denials. Of the peer records and
+// health summaries of a session 256 are looked at, and then 80 a second.
+//
+// # Files
+//
+// pins holds the node each name meant at its first use. known holds, for at most 256 members, where they were last reached and what
+// they announced, and the anchor: [1, mesh_id, anchor bstr32 (zero: none), [[node_id, [[ip bstr4|bstr16, port, good]]]]], good being
+// unix seconds of the last handshake with the expected key there, or 0. It is written at most every five minutes, and at the stop; one
+// that is damaged, of another mesh or another format is told in the log and passed over.
 //
 // # Properties and non-properties
 //
 // Identity is only the key proven in the handshake; name and tags come from the log. Beacons and peer records are address hints: a
 // wrong one costs a failed dial. One that is told, or was made at an unknown time, counts only if it is newer than all others of its
-// node. A peer's health, services and digest are its own word, and nothing is decided by them. The package does not protect against
+// node. A peer's health, services and digest are its own word, and nothing is decided by them. Health of members without a session
+// comes by way of others, signed by the member, and is shown with the time at which that was said; it is no presence. The package does not protect against
 // the owner of the process, nor does it hide from a member that it is a member.
 package mesh

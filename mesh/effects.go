@@ -9,6 +9,7 @@ import (
 	"github.com/sovereignmesh/meshkey/beacon"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/session"
+	"github.com/sovereignmesh/meshkey/trust"
 )
 
 // effect carries out one effect of the core. It runs in the loop and must not block.
@@ -48,6 +49,8 @@ func (n *Node) effect(ctx context.Context, e core.Effect) {
 		})
 	case core.PeerChanged:
 		n.peerChanged(e)
+	case core.Persist:
+		n.known.keep(e)
 	case core.Alarm:
 		n.alarm(e)
 	case core.PollNetwork:
@@ -114,8 +117,12 @@ func (n *Node) tellSelf(ids ...core.SessionID) {
 	if _, ok := n.announce(0); !ok {
 		return
 	}
+	health := n.ownHealth()
 	for _, id := range ids {
 		n.queueBody(id, session.Object{K: session.KindPeer, Raw: *n.record.Load()})
+		if health != nil {
+			n.queueBody(id, session.Object{K: session.KindHealth, Raw: health})
+		}
 	}
 }
 
@@ -275,6 +282,10 @@ func (n *Node) cutNode(e core.CutNode) {
 // trustChanged sweeps every stream against the new state at once; the trust log is made durable after that, for entries of others
 // are applied and passed on before they are on disk.
 func (n *Node) trustChanged(e core.TrustChanged) {
+	if e.Change.Kind == trust.KindHead {
+		n.notify(Event{Kind: EventTrust, Node: e.From, Text: e.What})
+		return // they come every five minutes, say how fresh the view is, and change nobody's rights
+	}
 	began := time.Now()
 	cut := n.sweep()
 	n.sessionsSwept(e, cut, time.Since(began))

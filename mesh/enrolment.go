@@ -195,11 +195,12 @@ func refusalCode(err error) session.Code {
 	case errors.Is(err, enroll.ErrExpired):
 		return session.CodeExpired
 	case errors.Is(err, enroll.ErrUsed), errors.Is(err, enroll.ErrRemoved), errors.Is(err, enroll.ErrUnknown), errors.Is(err, enroll.ErrDenied),
-		errors.Is(err, enroll.ErrNoRequest):
+		errors.Is(err, enroll.ErrNoRequest), errors.Is(err, enroll.ErrNoMember):
 		return session.CodeNotAdmitted
-	case errors.Is(err, enroll.ErrNameTaken), errors.Is(err, enroll.ErrOtherName):
+	case errors.Is(err, enroll.ErrNameTaken), errors.Is(err, enroll.ErrOtherName), errors.Is(err, enroll.ErrKnownKey):
 		return session.CodeDuplicate
-	case errors.Is(err, enroll.ErrMayNot), errors.Is(err, enroll.ErrOtherTags), errors.Is(err, enroll.ErrTooMany):
+	case errors.Is(err, enroll.ErrMayNot), errors.Is(err, enroll.ErrOtherTags), errors.Is(err, enroll.ErrTooMany),
+		errors.Is(err, enroll.ErrTooOften):
 		return session.CodeLimit
 	}
 	return session.CodeDegraded

@@ -23,6 +23,9 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 		return n.answerRenewal(l, o.Raw) // also on a session that may do nothing else
 	} else if ok && o.K == session.KindCertUpdate {
 		return n.certificateUpdate(o.Raw)
+	} else if a, ok := b.(session.Answer); ok {
+		n.lifeAnswered(l, a)
+		return nil
 	}
 	if !l.usable() {
 		n.passBarrier(ctx)
@@ -36,8 +39,12 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 		switch b.K {
 		case session.KindPeer:
 			n.peerRecord(l, b.Raw)
+		case session.KindHealth:
+			n.healthTold(l, b.Raw)
 		case session.KindReceipt:
 			return n.receiptIn(l, b.Raw)
+		case session.KindLeave:
+			return n.answerLeave(l, b.Raw)
 		}
 	case session.Services:
 		old := l.services.Load()
@@ -50,11 +57,17 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 		switch b.K {
 		case session.KindGroupGet:
 			n.sendGroupSecret(l, b.N)
+		case session.KindDial:
+			n.dialBack(l, b.N)
 		case session.KindSkip:
 			return n.tags.Skip(l.ring, b.N, time.Now())
 		}
 	case session.Group:
 		return n.groupSecret(b)
+	case session.Plain:
+		n.rekeyAsked(l)
+	case session.Rotate:
+		return n.answerRotate(l, b)
 	case session.Unknown:
 		n.count("control.unknown-kind")
 	}
@@ -65,10 +78,13 @@ func (n *Node) shellFrame(ctx context.Context, l *link, b session.Body) error {
 func ofShell(b session.Body) bool {
 	switch b := b.(type) {
 	case session.Object:
-		return b.K == session.KindPeer || b.K == session.KindReceipt || b.K == session.KindRenew || b.K == session.KindCertUpdate
+		return b.K == session.KindPeer || b.K == session.KindHealth || b.K == session.KindReceipt || b.K == session.KindRenew ||
+			b.K == session.KindCertUpdate || b.K == session.KindLeave
 	case session.Number:
-		return b.K == session.KindGroupGet || b.K == session.KindSkip
-	case session.Services, session.Group, session.Unknown:
+		return b.K == session.KindGroupGet || b.K == session.KindSkip || b.K == session.KindDial
+	case session.Plain:
+		return b.K == session.KindRekeyAsk
+	case session.Services, session.Group, session.Rotate, session.Answer, session.Unknown:
 		return true
 	}
 	return false
@@ -111,7 +127,7 @@ func (n *Node) groupSecret(b session.Group) error {
 
 // peerRecord takes another node's signed beacon, told by a peer: an address hint, never presence.
 func (n *Node) peerRecord(l *link, raw []byte) {
-	if !l.records.take(time.Now()) {
+	if !l.records.of(recordsPerSecond, recordsBurst).Allow() {
 		n.count("peer-record.flood")
 		return
 	}

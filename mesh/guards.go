@@ -3,6 +3,7 @@ package mesh
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -83,14 +84,17 @@ func enrolSource(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// recordBucket is the budget of one link for peer records. The zero value is full. It belongs to the link's reader.
-type recordBucket struct{ limit *rate.Limiter }
+// budget is a link's share of something, made when it is first drawn on: most idle sessions never ask for most of it. The zero value is
+// full.
+type budget struct{ limiter atomic.Pointer[rate.Limiter] }
 
-func (b *recordBucket) take(now time.Time) bool {
-	if b.limit == nil {
-		b.limit = rate.NewLimiter(recordsPerSecond, recordsBurst)
+// of returns the limiter, which is made with these bounds if there is none yet.
+func (b *budget) of(limit rate.Limit, burst int) *rate.Limiter {
+	if l := b.limiter.Load(); l != nil {
+		return l
 	}
-	return b.limit.AllowN(now, 1)
+	b.limiter.CompareAndSwap(nil, rate.NewLimiter(limit, burst))
+	return b.limiter.Load()
 }
 
 // denials are the budgets of peers for opens that are denied. They outlive the peer's sessions, so that a new session is no new

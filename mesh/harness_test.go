@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,6 +63,7 @@ func TestMain(m *testing.M) {
 type world struct {
 	t       testing.TB
 	issuer  *keys.SigningKey
+	root    *keys.SigningKey
 	genesis []byte
 	id      keys.MeshID
 	secret  keys.GroupSecret
@@ -82,11 +84,14 @@ type host struct {
 	cert   *identity.SignedCertificate
 	disk   *durable.Mem
 	truth  *durable.Mem // of the trust log; nil before the first open
-	hangs  durable.FS   // in place of disk for the audit log, if set
+	state  *durable.Mem
+	hangs  durable.FS // in place of disk for the audit log, if set
 	store  *trust.Store
 	log    *audit.Log
 	issuer *enroll.Issuer
 	boot   identity.BootID
+	// leaving is what this node does when another one asks to be revoked
+	leaving atomic.Pointer[func(keys.NodeID, func([]byte)) error]
 
 	stop func()
 }
@@ -94,6 +99,7 @@ type host struct {
 func newWorld(t testing.TB) *world {
 	w := &world{t: t, issuer: keys.NewSigningKey(), secret: keys.NewGroupSecret(1), port: uint16(20000 + mrand.IntN(20000)), life: 86400}
 	root := keys.NewSigningKey()
+	w.root = root
 	now := time.Now().Unix()
 	var err error
 	w.genesis, w.id, err = trust.NewGenesis(trust.GenesisConfig{
@@ -143,7 +149,7 @@ func (w *world) certify(key *keys.SigningKey, name string, tags ...string) *iden
 // member enrols a node; it runs after start.
 func (w *world) member(name string, tags ...string) *host {
 	w.t.Helper()
-	h := &host{w: w, name: name, key: keys.NewSigningKey(), disk: durable.NewMem()}
+	h := &host{w: w, name: name, key: keys.NewSigningKey(), disk: durable.NewMem(), state: durable.NewMem()}
 	h.cert = w.certify(h.key, name, tags...)
 	w.sign(trust.EnrollOp(h.cert))
 	return h
@@ -188,9 +194,13 @@ func (h *host) open() {
 		Interfaces: netmon.Config{Loopback: netmon.OnlyLoopback},
 	})
 	ok(t, err)
+	if h.state == nil {
+		h.state = durable.NewMem()
+	}
 	cfg := Config{
-		Key: h.key, Certificate: h.cert, Secrets: secrets, Trust: h.store, Audit: h.log, Network: network, State: durable.NewMem(),
+		Key: h.key, Certificate: h.cert, Secrets: secrets, Trust: h.store, Audit: h.log, Network: network, State: h.state,
 		Epoch: uint64(time.Now().Unix()), AES: true, Issuer: h.issuer, Version: "test", Log: logger(t, h.name),
+		Leaving: func(id keys.NodeID, then func([]byte)) error { return (*h.leaving.Load())(id, then) },
 	}
 	rand.Read(cfg.Boot[:])
 	rand.Read(cfg.Seed[:])

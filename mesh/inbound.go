@@ -38,11 +38,14 @@ func (n *Node) acceptStream(ctx context.Context, conn net.Conn, src netip.AddrPo
 	release()
 	l := in.Owner().(*link)
 	if warm, _ := in.Warm(); warm {
-		// Parked connections are offered by no version yet; answering them is the opener's optimisation and nobody's right.
-		in.Reset(session.CodeLimit)
-		n.count("stream.warm")
+		n.park(ctx, in, l)
 		return
 	}
+	n.takeStream(ctx, in, l)
+}
+
+// takeStream serves one request of a peer, from its OPEN to its end.
+func (n *Node) takeStream(ctx context.Context, in *session.Incoming, l *link) {
 	e := &entry{
 		peer: l.peer.Node, boot: l.peer.Boot, session: l.id, inbound: true, service: in.Request().Service,
 	}
@@ -57,7 +60,7 @@ func (n *Node) acceptStream(ctx context.Context, conn net.Conn, src netip.AddrPo
 		n.count("stream.session-not-full")
 		return
 	}
-	if !n.streams.join(e, func(session.Code) { reset(conn) }) {
+	if !n.streams.join(e, in.Reset) {
 		in.Reset(session.CodeNormal)
 		n.count("stream.session-ended")
 		return

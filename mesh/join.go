@@ -80,6 +80,8 @@ type JoinConfig struct {
 	Tags []string
 	// Again says that an earlier attempt may be waiting for approval, which outlives the invite's own time.
 	Again bool
+	// Resumes says that the invite is a rotation's, which is answered for ever: silence says nothing about it, only a no does.
+	Resumes bool
 	// Waiting is the channel binding of a request that was noted: ask for its answer, and nothing anew.
 	Waiting *keys.Hash
 
@@ -126,7 +128,7 @@ func Join(ctx context.Context, cfg JoinConfig) (*Membership, error) {
 	if last == nil {
 		last = errors.New("the invite names no address that can be used here")
 	}
-	if expired {
+	if expired && !cfg.Resumes {
 		return nil, fmt.Errorf("%w (and nothing of it waits for approval where it was made: %w)", ErrInviteExpired, last)
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnreachable, last)
@@ -295,7 +297,8 @@ func (j *joiner) authenticate() (Offer, error) {
 	if j.res.Peer.Node != v.IssuerNode {
 		return Offer{}, fmt.Errorf("%w: another node answered", ErrWrongMesh)
 	}
-	if standing, why := st.Admit(j.res.Peer.Certificate, st.Root().Version, j.cfg.Now().Unix()); standing != trust.Full {
+	// A stale view is no reason: the invite vouches for this node, and the newcomer is let in by the others when it knows more.
+	if standing, why := st.Admit(j.res.Peer.Certificate, st.Root().Version, j.cfg.Now().Unix()); standing != trust.Full && why != trust.ReasonStale {
 		return Offer{}, fmt.Errorf("%w: the node that answered is no member in force (%s); check this machine's clock", ErrWrongMesh, why)
 	}
 	members := 0

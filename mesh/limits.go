@@ -18,10 +18,11 @@ const (
 	// denialPeers is how many budgets for denials are kept before full ones are forgotten; with those in use there are never more than
 	// members.
 	denialPeers = 1024
-	// recordsPerSecond and recordsBurst bound the peer records of one link, each of which costs a signature check of 50 µs: a peer tells
-	// 33 when the session begins, its own again when its addresses change, and two for each of the 20 questions a second that it takes.
-	recordsPerSecond = 40
-	recordsBurst     = 128
+	// recordsPerSecond and recordsBurst bound the peer records and health summaries of one link, each of which costs a signature check of
+	// 50 µs: a peer tells 33 of each when the session begins, its own again when its addresses change, and two of each for each of the 20
+	// questions a second that it takes.
+	recordsPerSecond = 80
+	recordsBurst     = 256
 	// maxEnrolments is the most enrolment sessions at a time: each is shown the whole log. maxEnrolmentsSource is for one host, which
 	// needs one and may have left one half open; maxEnrolmentsInvite for one invite, so that one that got about leaves room for others.
 	maxEnrolments       = 16
@@ -53,6 +54,8 @@ const (
 	maxPins = 16384
 	// maxPinsFile bounds the file of pins: a name and an id for each.
 	maxPinsFile = 2 << 20
+	// maxGoodTime is the last second of the year 9999, the largest time in the file of known addresses.
+	maxGoodTime = 253402300799
 	// pinsPerChunk keeps each CBOR list within the dialect's bound of 512.
 	pinsPerChunk = 500
 	// maxDecisions bounds how often a decision starts over because trust moved under it: a node under a storm of entries refuses
@@ -100,6 +103,23 @@ const (
 	// maxReceiptEntries is of how many entries it is remembered where they came from, maxReceipts how many receipts of one are kept.
 	maxReceiptEntries = 256
 	maxReceipts       = 1 << 14
+	// rekeyAskPause is the time between two REKEY_ASK on one session, sent or obeyed.
+	rekeyAskPause = 30 * time.Second
+	// rekeyPause and rekeyBurst bound the rekeys of one session that are answered: each costs half a millisecond of a core.
+	rekeyPause = time.Second
+	rekeyBurst = 4
+	// warmMin and warmMax are how many connections are kept ready to a peer in use: the second once streams have found none.
+	warmMin = 2
+	warmMax = 4
+	// dialBackAfter is how long a connect is tried before a peer that dialled the session is asked to connect as well, and dialBackAgain when it is
+	// asked anew.
+	dialBackAfter = 250 * time.Millisecond
+	dialBackAgain = time.Second
+	// maxDialBack is the most connections one DIAL asks for, and dialBackPerSecond how many DIALs of one peer are obeyed.
+	maxDialBack       = 4
+	dialBackPerSecond = 8
+	// lastWords is how long what a peer said is read on after a write to it has failed.
+	lastWords = 20 * time.Millisecond
 	// receiptRate and receiptBurst bound what one peer may pass on: the receipts of a mesh of 10,000 for one entry come by a handful
 	// of peers. receiptsPerSecond and receiptsBurst bound this node's own.
 	receiptRate       = 500
@@ -123,6 +143,12 @@ const (
 	renewPause      = 10 * time.Second
 	renewBurst      = 3
 	renewsPerSecond = 20
+	// lifeAnswer bounds the wait for an issuer's answer about this node's own key: two fsyncs on a slow disk. lifePoll is how often it is
+	// looked for sessions meanwhile.
+	lifeAnswer = 10 * time.Second
+	lifePoll   = 50 * time.Millisecond
+	// leaveFlush bounds how long a revocation a node has asked for itself waits until the answer is on its way.
+	leaveFlush = time.Second
 	// stopTime bounds telling the peers that this node goes.
 	stopTime = 2 * time.Second
 	// acceptPause is the wait after a failed accept: out of descriptors, which passes.

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/sovereignmesh/meshkey/handshake"
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/keys"
@@ -33,11 +31,10 @@ type link struct {
 	ctl      *session.Control
 	ring     *session.Keyring
 	started  time.Time
-	jitter   float64       // of its rekey trigger, fixed
-	told     int64         // the clock the peer told in the handshake, unix seconds
-	hash     keys.Hash     // channel binding of the handshake
-	renewals *rate.Limiter // answered to the peer
-	receipts *rate.Limiter // taken from the peer
+	jitter   float64   // of its rekey trigger, fixed
+	told     int64     // the clock the peer told in the handshake, unix seconds
+	hash     keys.Hash // channel binding of the handshake
+	features session.Features
 
 	out outbox
 
@@ -54,7 +51,11 @@ type link struct {
 	pinged     atomic.Int64  // when the outstanding ping was sent
 	asked      atomic.Uint64 // generation of the group secret the peer asked for before this node held it
 
-	records recordBucket // owned by the reader
+	renewals budget // answered to the peer
+	receipts budget // taken from the peer
+	records  budget // taken from the peer
+	rekey    rekeying
+	warm     warmth
 
 	// guarded by Node.mu
 	code session.Code
@@ -91,9 +92,9 @@ func (n *Node) runSession(conn net.Conn, res *handshake.Result, dial core.DialID
 	l := &link{
 		id: core.SessionID(n.sessionSeq.Add(1)), peer: linkPeer{res.Peer.Node, res.Peer.Binding.Boot}, role: res.Role,
 		suite: res.Keys.Suite, remote: remote, ctl: session.NewControl(conn, res.Keys, res.Role), started: time.Now(),
-		jitter: rand.Float64(), told: res.Peer.Time, hash: res.Keys.Hash, receipts: rate.NewLimiter(receiptRate, receiptBurst),
-		renewals: rate.NewLimiter(rate.Every(renewPause), renewBurst),
+		jitter: rand.Float64(), told: res.Peer.Time, hash: res.Keys.Hash, features: features(res.Peer),
 	}
+	l.rekey.begin(res)
 	l.ring = session.NewKeyring(res.Keys, res.Role, func(counter uint64) {
 		n.queueBody(l.id, session.Number{K: session.KindSkip, N: counter})
 	})
@@ -132,7 +133,8 @@ func (n *Node) writeLink(l *link) {
 			return
 		}
 		if err := l.ctl.Send(f.kind, f.body); err != nil {
-			l.ctl.Reset() // the reader sees it and ends the link
+			// A CLOSE that crossed this write is still to be read. Then the reader ends the link.
+			l.ctl.SetReadDeadline(time.Now().Add(lastWords))
 			return
 		}
 	}
@@ -186,9 +188,10 @@ func (n *Node) readLink(l *link) (session.Code, error) {
 			return 0, err
 		}
 	case session.RecordRekey:
-		// The in-band rekey is negotiated by a feature this version does not offer: whoever sends it breaks the protocol.
-		l.ctl.Close(session.CodeProtocol)
-		return 0, session.ErrProtocol
+		if err := n.rekeyRecord(n.ctx, l, body); err != nil {
+			l.ctl.Close(session.CodeProtocol)
+			return 0, err
+		}
 	case session.RecordClose:
 		code, err := session.ParseClose(body)
 		if err != nil {

@@ -36,7 +36,7 @@ type Config struct {
 	Trust       *trust.Store                // the trust log, open
 	Audit       *audit.Log                  // the audit log, open; its Run is the caller's
 	Network     Network
-	State       durable.FS       // where pins are kept
+	State       durable.FS       // where pins, and the addresses of others, are kept
 	Epoch       uint64           // of the beacons, durable already: beacon.NextEpoch
 	Boot        identity.BootID  // fresh at each start
 	Seed        [32]byte         // of the core's generator, from the system's randomness
@@ -50,7 +50,10 @@ type Config struct {
 	// Save makes a renewed certificate durable before it is used; nil: it is kept in memory.
 	Save   func(*identity.SignedCertificate) error
 	Health func() Health // what the host knows of itself; may be nil
-	Log    *slog.Logger  // diagnostics
+	// Leaving revokes a node that asks for it. then is called with the entry when it is durable and before it has an effect; nil on a node
+	// that never issues.
+	Leaving func(node keys.NodeID, then func(entry []byte)) error
+	Log     *slog.Logger // diagnostics
 }
 
 // Unrecorded says what a node does while its audit log cannot be written. Removals work in every case.
@@ -90,6 +93,7 @@ type Node struct {
 	tagLimit  *session.TagLimiter
 	streams   *streamSet
 	pins      *pins
+	known     *whereabouts
 	announcer *beacon.Announcer
 	receiver  *beacon.Receiver
 	events    chan core.Event
@@ -143,7 +147,11 @@ type Node struct {
 	presence   map[keys.NodeID]presence           //
 	dialErrs   map[keys.NodeID]string             // why the last dial failed
 	records    map[keys.NodeID][]byte             // newest beacon envelopes heard
+	told       map[keys.NodeID]told               // what members without a session said of themselves, passed on
+	signed     []byte                             // own health summary, for others to pass on
+	signedAt   time.Time                          // when that was made
 	refusals   map[keys.NodeID]refusal            // how peers ended sessions that never were full
+	lifeAsked  map[core.SessionID]lifeQuestion    // what this node has asked about its own key
 	changed    chan struct{}                      // closed and replaced when a session's state changes
 	interfaces []interfaceView                    //
 }
@@ -161,6 +169,7 @@ type presence struct {
 	is     core.Presence
 	since  time.Time
 	seen   time.Time // last beacon heard
+	digest [8]byte   // of the trust view it told
 	skew   bool
 	issues bool   // its beacon says that it renews certificates
 	gen    uint64 // of the group secret, as its beacon said
@@ -191,14 +200,15 @@ func New(cfg Config) (*Node, error) {
 		streams: newStreamSet(), events: make(chan core.Event, eventQueue), receipts: newReceipts(), cutCounts: map[keys.NodeID]cutCount{}, renewals: rate.NewLimiter(renewsPerSecond, renewsPerSecond), ready: make(chan struct{}), lots: maphash.MakeSeed(),
 		services: map[string]*service{}, links: map[core.SessionID]*link{}, dials: map[core.DialID]context.CancelFunc{},
 		knownAddrs: map[netip.Addr]int{}, fullAddrs: map[netip.Addr]int{}, endpoints: map[keys.NodeID][]netip.AddrPort{},
-		presence: map[keys.NodeID]presence{}, dialErrs: map[keys.NodeID]string{}, records: map[keys.NodeID][]byte{}, refusals: map[keys.NodeID]refusal{},
-		changed: make(chan struct{}), trustKick: make(chan struct{}, 1), svcKick: make(chan struct{}, 1),
+		presence: map[keys.NodeID]presence{}, dialErrs: map[keys.NodeID]string{}, records: map[keys.NodeID][]byte{}, told: map[keys.NodeID]told{}, refusals: map[keys.NodeID]refusal{},
+		lifeAsked: map[core.SessionID]lifeQuestion{},
+		changed:   make(chan struct{}), trustKick: make(chan struct{}, 1), svcKick: make(chan struct{}, 1),
 	}
 	n.ctx, n.cut = context.WithCancel(context.Background())
 	n.cert.Store(cfg.Certificate)
 	n.issuer.Store(cfg.Issuer)
 	var err error
-	if n.pins, err = openPins(cfg.State, "pins"); err != nil {
+	if n.pins, err = openPins(cfg.State, filePins); err != nil {
 		return nil, err
 	}
 	if n.announcer, err = beacon.NewAnnouncer(beacon.AnnouncerConfig{
@@ -213,8 +223,10 @@ func New(cfg Config) (*Node, error) {
 	n.acceptor = handshake.NewAcceptor(handshake.AcceptorConfig{
 		Local: n.local, Gates: n.secrets.gates, Invite: n.invitePSK, Verify: n.verifyPeer, Now: n.trustNow, Budget: n.budget,
 	})
+	n.known = newWhereabouts(cfg.State, n.mesh, n.log)
+	before := n.known.read()
 	n.core = core.New(core.Config{
-		Self: n.self, Boot: cfg.Boot, Seed: cfg.Seed, Ledger: n.store,
+		Self: n.self, Boot: cfg.Boot, Seed: cfg.Seed, Ledger: n.store, Known: before.Known, Anchor: before.Anchor,
 	})
 	return n, nil
 }
@@ -269,6 +281,7 @@ func (n *Node) Run(ctx context.Context) error {
 	spawn("watching interfaces", func(c context.Context) error { return n.net.Watch(c, n.interfacesChanged) })
 	spawn("housekeeping", n.housekeeping)
 	spawn("seeds", n.trySeeds)
+	spawn("keeping addresses", n.known.run)
 	loopDone := make(chan struct{})
 	n.wg.Go(func() { defer close(loopDone); n.loop(inner, ctx.Done()) })
 	n.auditQuarantined()
@@ -369,7 +382,7 @@ func afterReady(e core.Effect) bool {
 	case core.TellSelf:
 		return true
 	case core.Send:
-		return e.Body.Kind() == session.KindPeer || e.Body.Kind() == session.KindFind
+		return e.Body.Kind() == session.KindPeer || e.Body.Kind() == session.KindHealth || e.Body.Kind() == session.KindFind
 	}
 	return false
 }

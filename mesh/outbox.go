@@ -3,6 +3,7 @@ package mesh
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sovereignmesh/meshkey/session"
 )
@@ -61,6 +62,20 @@ func (o *outbox) take() (outFrame, bool) {
 	}
 	o.writing = false
 	return outFrame{}, false
+}
+
+// drained waits until everything put before is written, or for so long.
+func (o *outbox) drained(within time.Duration) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for late := time.Now().Add(within); time.Now().Before(late); <-tick.C {
+		o.mu.Lock()
+		idle := !o.writing || o.closed
+		o.mu.Unlock()
+		if idle {
+			return
+		}
+	}
 }
 
 // close drops what waits; nothing is taken in any more.

@@ -12,6 +12,12 @@ import (
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
+// filePins is the file of the pins.
+const filePins = "pins"
+
+// StateFiles are the files a node keeps in Config.State. They belong to one membership.
+func StateFiles() []string { return []string{filePins, fileKnown} }
+
 // pins remembers which node a name meant at its first use, as ssh does with host keys.
 type pins struct {
 	fsys durable.FS

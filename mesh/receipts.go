@@ -115,7 +115,7 @@ func (n *Node) sendReceipt(to keys.NodeID, raw []byte) {
 
 // receiptIn takes a receipt a peer sent: of its own, or passed on.
 func (n *Node) receiptIn(l *link, raw []byte) error {
-	if !l.receipts.Allow() {
+	if !l.receipts.of(receiptRate, receiptBurst).Allow() {
 		n.count("receipt.limit")
 		return nil
 	}

@@ -107,8 +107,9 @@ func TestReceiptsAreChecked(t *testing.T) {
 	if n > maxReceiptEntries || own != 0 {
 		t.Fatalf("%d entries, %d of them with receipts", n, own)
 	}
-	l.receipts.SetLimit(0) // nothing comes back while this test looks
-	for l.receipts.Allow() {
+	left := l.receipts.of(receiptRate, receiptBurst)
+	left.SetLimit(0) // nothing comes back while this test looks
+	for left.Allow() {
 	}
 	before := a.Counters()["receipt.limit"]
 	ok(t, a.receiptIn(l, raw))

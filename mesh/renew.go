@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/sovereignmesh/meshkey/audit"
 	"github.com/sovereignmesh/meshkey/beacon"
 	"github.com/sovereignmesh/meshkey/identity"
@@ -118,7 +120,7 @@ func (n *Node) renewSelf() {
 
 // answerRenewal is the issuer's side. It comes on sessions that may do nothing else, so it is bounded by itself.
 func (n *Node) answerRenewal(l *link, raw []byte) error {
-	if n.issuer.Load() == nil || !l.renewals.Allow() || !n.renewals.Allow() {
+	if n.issuer.Load() == nil || !l.renewals.of(rate.Every(renewPause), renewBurst).Allow() || !n.renewals.Allow() {
 		n.count("renew.ignored")
 		return nil
 	}

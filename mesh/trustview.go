@@ -2,6 +2,8 @@ package mesh
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/audit"
@@ -35,7 +37,7 @@ func (n *Node) rebind(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	n.presented.Store(&handshake.Local{Mesh: n.mesh, Node: n.self, Static: static, Binding: b.Raw()})
+	n.presented.Store(&handshake.Local{Mesh: n.mesh, Node: n.self, Static: static, Binding: b.Raw(), Features: uint64(offered)})
 	return nil
 }
 
@@ -98,7 +100,8 @@ func (n *Node) housekeeping(ctx context.Context) error {
 		case <-tick.C:
 			n.sweep()
 			n.drainUnrecorded()
-			n.replaceOldSessions()
+			n.renewKeys(time.Now())
+			n.coolDown(time.Now())
 			n.tags.Sweep(time.Now())
 			n.askGroupSecret() // what could not be answered or kept before
 		case now := <-renew.C:
@@ -155,22 +158,12 @@ func (n *Node) tellServicesSoon(ctx context.Context) {
 	n.tellServices()
 }
 
-// replaceOldSessions asks for a successor of each session this node dialled whose keys are due, make before break, and closes those
-// that were due for too long.
-func (n *Node) replaceOldSessions() {
-	n.mu.Lock()
-	var all []*link
-	for _, l := range n.links {
-		all = append(all, l)
-	}
-	n.mu.Unlock()
-	now := time.Now()
-	for _, l := range all {
-		u := l.ctl.Limits(now)
-		// What keeps a trust log equal is part of being idle; what counts as use is data on streams.
-		u.Busy = false
-		moved := l.ring.Streams() > 0
-		if !u.Due(moved, l.jitter) {
+// renewKeys replaces keys that are due: in band, or, where the peer does not know that, by a successor of each session this node
+// dialled, make before break. Sessions whose keys were due for too long are closed.
+func (n *Node) renewKeys(now time.Time) {
+	for _, l := range n.allLinks() {
+		u, busy := l.usage(now)
+		if !u.Due(busy, l.jitter) {
 			l.due.Store(0)
 			continue
 		}
@@ -180,10 +173,23 @@ func (n *Node) replaceOldSessions() {
 		switch since := now.Sub(time.Unix(0, l.due.Load())); {
 		case u.Overdue(since):
 			n.post(core.Retire{ID: l.id})
-		case l.role == keys.RoleDialer && l.open():
-			n.post(core.Replace{ID: l.id})
+		case !l.features.Has(session.FeatureRekey):
+			if l.role == keys.RoleDialer && l.open() {
+				n.post(core.Replace{ID: l.id})
+			}
+		case l.role == keys.RoleDialer:
+			n.beginRekey(l)
+		default:
+			n.askRekey(l)
 		}
 	}
+}
+
+// allLinks returns every session.
+func (n *Node) allLinks() []*link {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Values(n.links))
 }
 
 // nameOf is the name a person knows a node by, or its short id.

@@ -13,34 +13,40 @@ import (
 // PeerInfo is what this node knows of another member. What it learnt from where differs: identity from the log, State from
 // sessions and beacons, Health and Services from the peer itself.
 type PeerInfo struct {
-	Node     keys.NodeID
-	Name     string // empty when two live nodes hold it
-	Tags     []string
-	State    string // up, suspect, stale, offline, pruned, unseen, expired
-	Since    time.Time
-	Seen     time.Time // last beacon or session record
-	NotAfter time.Time
-	Address  netip.AddrPort // of the session, or the last known
-	Session  string         // state of the session, empty without one
-	Suite    string
-	RTT      time.Duration
-	Streams  int
-	BytesIn  uint64 // of the control session
-	BytesOut uint64
-	LastDial string // why the last dial failed
-	Skewed   bool   // its clock is far off
-	Conflict bool   // its name is held by another live node too
-	Health   *session.Health
-	HealthAt time.Time
-	Services []session.Service // that this node may use there
+	Node       keys.NodeID
+	Name       string // empty when two live nodes hold it
+	Tags       []string
+	State      string // up, suspect, stale, offline, pruned, unseen, expired
+	Since      time.Time
+	Seen       time.Time // last beacon or session record
+	NotAfter   time.Time
+	Address    netip.AddrPort // of the session, or the last known
+	Session    string         // state of the session, empty without one
+	Suite      string
+	RTT        time.Duration
+	Streams    int
+	BytesIn    uint64 // of the control session
+	BytesOut   uint64
+	LastDial   string // why the last dial failed
+	Skewed     bool   // its clock is far off
+	Conflict   bool   // its name is held by another live node too
+	Health     *session.Health
+	HealthAt   time.Time         // when that was said; by the peer's own clock if it was passed on
+	HealthTold bool              // signed by the peer, passed on by others: it has no session with this node
+	Services   []session.Service // that this node may use there
+	View       string            // its trust view against this node's: same, other; empty if it is not known
+	ViewAt     time.Time         // when it told
+	HeadTime   int64             // of the newest head it holds, unix seconds; 0: it told of none
 }
 
 // Peers lists every member but this node, by name.
 func (n *Node) Peers() []PeerInfo {
 	st, now := n.State(), n.trustNow()
+	digest := st.Digest()
 	best := map[keys.NodeID]*link{}
 	pres := map[keys.NodeID]presence{}
 	errs := map[keys.NodeID]string{}
+	said := map[keys.NodeID]told{}
 	eps := map[keys.NodeID]netip.AddrPort{}
 	n.mu.Lock()
 	for _, l := range n.links {
@@ -53,6 +59,9 @@ func (n *Node) Peers() []PeerInfo {
 	}
 	for id, e := range n.dialErrs {
 		errs[id] = e
+	}
+	for id, t := range n.told {
+		said[id] = t
 	}
 	for id, e := range n.endpoints {
 		if len(e) > 0 {
@@ -77,8 +86,20 @@ func (n *Node) Peers() []PeerInfo {
 		if now >= m.NotAfter {
 			i.State = "expired"
 		}
+		if !p.seen.IsZero() {
+			i.View, i.ViewAt = compareViews(p.digest, digest), p.seen
+		}
+		i.healthOf(best[m.Node], said[m.Node], time.Now())
 		if l := best[m.Node]; l != nil {
 			n.describeLink(&i, l)
+			if d := l.digest.Load(); d != nil {
+				i.View, i.ViewAt = compareViews(*d, digest), time.Unix(0, l.healthAt.Load())
+			}
+			if v := l.vec.Load(); v != nil {
+				for _, at := range v.Issuers {
+					i.HeadTime = max(i.HeadTime, at.HeadTime)
+				}
+			}
 		}
 		out = append(out, i)
 	}
@@ -91,16 +112,21 @@ func (n *Node) Peers() []PeerInfo {
 	return out
 }
 
+func compareViews(theirs, mine [8]byte) string {
+	if theirs == mine {
+		return "same"
+	}
+	return "other"
+}
+
 func (n *Node) describeLink(i *PeerInfo, l *link) {
 	u := l.ctl.Limits(time.Now())
 	i.Address, i.Session, i.Suite = l.remote, session.State(l.state.Load()).String(), l.suite.String()
 	i.RTT = time.Duration(l.rtt.Load())
 	i.BytesIn, i.BytesOut = u.Received, u.Sent
-	i.Health = l.health.Load()
 	if at := l.healthAt.Load(); at != 0 {
-		i.HealthAt = time.Unix(0, at)
-		i.Seen = i.HealthAt
-		if time.Since(i.HealthAt) > core.Suspect && i.State == core.Up.String() {
+		i.Seen = time.Unix(0, at)
+		if time.Since(i.Seen) > core.Suspect && i.State == core.Up.String() {
 			i.State = "suspect"
 		}
 	}
@@ -154,6 +180,39 @@ func (n *Node) Endpoints() []netip.AddrPort {
 		return *p
 	}
 	return nil
+}
+
+// Handshakes returns how many handshakes of others have succeeded here, and how many ended for each reason.
+func (n *Node) Handshakes() (done uint64, refused map[string]uint64) {
+	done, drops := n.acceptor.Counts()
+	refused = map[string]uint64{}
+	for r, v := range drops {
+		refused[r.String()] += v
+	}
+	return done, refused
+}
+
+// Carried counts this node's sessions and streams.
+func (n *Node) Carried() (sessions, streams int) {
+	for _, p := range n.Peers() {
+		if p.Session != "" {
+			sessions++
+		}
+		streams += p.Streams
+	}
+	return sessions, streams
+}
+
+// RevokedBy returns the peers that have ended a session since then because this node's key is revoked, as they proved to be who says so.
+func (n *Node) RevokedBy(since time.Time) (ids []keys.NodeID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, id := range sortedKeys(n.refusals) {
+		if r := n.refusals[id]; r.code == session.CodeRevoked && !r.at.Before(since) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // Cut counts what a change of trust closed for a peer, for receipts.

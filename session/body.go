@@ -39,7 +39,13 @@ const (
 	KindGranted    Kind = 24
 	KindPending    Kind = 25
 	KindRefused    Kind = 26
-	lastKind            = KindRefused
+	KindRotate     Kind = 27
+	KindRotation   Kind = 28
+	KindLeave      Kind = 29
+	KindLeft       Kind = 30
+	lastKind            = KindLeft
+	// KindHealth is of the kinds that a version which does not know them ignores.
+	KindHealth Kind = 128
 )
 
 // String names the kind as the specification does.
@@ -47,10 +53,13 @@ func (k Kind) String() string {
 	names := [...]string{
 		"", "READY", "VEC", "WANT", "ROOT", "ENTRY", "EVIDENCE", "HEAD", "HASH_AT", "ACK", "GROUP_GET", "GROUP", "CERT_UPDATE",
 		"RENEW", "DIAL", "SKIP", "PEER", "FIND", "RECEIPT", "GOAWAY", "REKEY_ASK", "SERVICES", "WITNESS", "ENROLL", "GRANTED",
-		"PENDING", "REFUSED",
+		"PENDING", "REFUSED", "ROTATE", "ROTATION", "LEAVE", "LEFT",
 	}
 	if k >= 1 && k <= lastKind {
 		return names[k]
+	}
+	if k == KindHealth {
+		return "HEALTH"
 	}
 	return fmt.Sprintf("kind %d", uint64(k))
 }
@@ -61,7 +70,7 @@ func (k Kind) onlyEnrolment() bool { return k >= KindEnroll && k <= KindRefused 
 // enrolment reports the kinds an enrolment session may carry: its own, and those that bring the newcomer the trust log.
 func (k Kind) enrolment() bool {
 	return k.onlyEnrolment() || k == KindVec || k == KindWant || k == KindRoot || k == KindEntry || k == KindEvidence ||
-		k == KindHead || k == KindAck || k >= firstIgnored
+		k == KindHead || k == KindAck || k >= firstIgnored && k != KindHealth
 }
 
 // Body is one control body. The types of this file are all there are.
@@ -116,8 +125,8 @@ type Sync struct {
 }
 
 // Object is every other body that carries one signed object: CERT_UPDATE 12 (a certificate), RENEW 13 (a request), PEER 16 (a
-// beacon's envelope), RECEIPT 18, WITNESS 22 (a checkpoint or cosignature of the audit log) and ENROLL 23 (a request):
-// [kind, object bstr].
+// beacon's envelope), RECEIPT 18, WITNESS 22 (a checkpoint or cosignature of the audit log), ENROLL 23 (a request), LEAVE 29
+// (a member's wish to be revoked) and HEALTH 128 (a node's signed summary of itself): [kind, object bstr].
 type Object struct {
 	_   struct{} `cbor:",toarray"`
 	K   Kind
@@ -184,6 +193,27 @@ type Refused struct {
 	Code Code
 }
 
+// Rotate is ROTATE [27, request bstr, signature bstr64]: the sender's name and grants shall pass to the new key that made the request,
+// as the signature of the sender's own key says (label rotate, over old || new).
+type Rotate struct {
+	_         struct{} `cbor:",toarray"`
+	K         Kind
+	Request   []byte
+	Signature keys.Signature
+}
+
+// Answer is an issuer's answer to a member: ROTATION [28, code, invite bstr] to ROTATE, LEFT [30, code, entry bstr] to LEAVE. Code 0 is yes,
+// and carries the invite by which the new key enrols, or the entry of the log that revokes the sender; a no carries nothing.
+type Answer struct {
+	_    struct{} `cbor:",toarray"`
+	K    Kind
+	Code Code
+	Raw  []byte
+}
+
+// Format hides the invite from every verb.
+func (b Answer) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "%s code %d", b.K, b.Code) }
+
 // Unknown is a body of a kind ≥ 128 this version does not know. The owner counts it and goes on.
 type Unknown struct{ K Kind }
 
@@ -215,6 +245,12 @@ func (b Granted) Kind() Kind { return KindGranted }
 func (b Refused) Kind() Kind { return KindRefused }
 
 // Kind returns the body's kind.
+func (b Rotate) Kind() Kind { return KindRotate }
+
+// Kind returns the body's kind, one of those listed at the type.
+func (b Answer) Kind() Kind { return b.K }
+
+// Kind returns the body's kind.
 func (b Unknown) Kind() Kind { return b.K }
 
 // Encode returns the canonical bytes of a body. It fails on a body that breaks a rule of its kind: nothing this side would refuse
@@ -232,6 +268,9 @@ func Encode(b Body) ([]byte, error) {
 		v.K = k
 		b = v
 	case Refused:
+		v.K = k
+		b = v
+	case Rotate:
 		v.K = k
 		b = v
 	case Services:
@@ -274,7 +313,7 @@ func ParseBody(data []byte) (Body, error) {
 		return parseAs[Ready](k, data)
 	case KindVec, KindWant, KindRoot, KindEntry, KindEvidence, KindHead, KindHashAt:
 		return Sync{K: k, Raw: bytes.Clone(data)}, nil
-	case KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindWitness, KindEnroll:
+	case KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindWitness, KindEnroll, KindLeave, KindHealth:
 		return parseAs[Object](k, data)
 	case KindAck, KindGroupGet, KindDial, KindSkip, KindGoAway:
 		return parseAs[Number](k, data)
@@ -290,6 +329,10 @@ func ParseBody(data []byte) (Body, error) {
 		return parseAs[Granted](k, data)
 	case KindRefused:
 		return parseAs[Refused](k, data)
+	case KindRotate:
+		return parseAs[Rotate](k, data)
+	case KindRotation, KindLeft:
+		return parseAs[Answer](k, data)
 	}
 	if k < firstIgnored {
 		return nil, protocolError("unknown control %s", k)

@@ -3,7 +3,9 @@ package session
 import (
 	"bytes"
 	"errors"
+	"iter"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +37,13 @@ func bodies() []Body {
 		Granted{Certificate: []byte{1}, GroupGen: 1, GroupSecret: [32]byte{2}, Peers: [][]byte{{3}, {4}}},
 		Plain{K: KindPending},
 		Refused{Code: CodeExpired},
+		Rotate{Request: []byte{1}, Signature: keys.Signature{2}},
+		Answer{K: KindRotation, Raw: []byte("mk1i")},
+		Answer{K: KindRotation, Code: CodeRevoked},
+		obj(KindLeave),
+		Answer{K: KindLeft, Raw: []byte{1}},
+		Answer{K: KindLeft, Code: CodeLimit},
+		obj(KindHealth),
 	}
 }
 
@@ -66,12 +75,20 @@ func TestBodiesRoundTrip(t *testing.T) {
 			}
 		}
 	}
-	for k := KindReady; k <= lastKind; k++ {
+	for _, k := range append(slices.Collect(seq(KindReady, lastKind)), KindHealth) {
 		if !seen[k] {
 			t.Errorf("%s has no example", k)
 		}
 		if strings.HasPrefix(k.String(), "kind") {
 			t.Errorf("kind %d has no name", k)
+		}
+	}
+}
+
+// seq counts from one kind to another.
+func seq(from, to Kind) iter.Seq[Kind] {
+	return func(yield func(Kind) bool) {
+		for k := from; k <= to && yield(k); k++ {
 		}
 	}
 }
@@ -82,7 +99,7 @@ func TestUnknownKinds(t *testing.T) {
 			t.Errorf("kind %d: %v", k, err)
 		}
 	}
-	for _, k := range []uint64{128, 200, 255} {
+	for _, k := range []uint64{129, 200, 255} {
 		b, err := ParseBody(wire.MustMarshal([]any{k, "of a later version"}))
 		if u, ok := b.(Unknown); !ok || err != nil || u.Kind() != Kind(k) {
 			t.Errorf("kind %d: %v %v", k, b, err)
@@ -359,15 +376,15 @@ func TestStates(t *testing.T) {
 	t.Run("kinds", func(t *testing.T) {
 		// local state, peer state → kinds taken
 		want := map[[2]State]string{
-			{Full, Full}:             "2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 128",
-			{Draining, Full}:         "2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 128",
-			{Restricted, Full}:       "2 3 4 5 6 7 8 9 19 128",
-			{Restricted, Restricted}: "2 3 4 5 6 7 8 9 19 128",
-			{RenewOnly, Full}:        "2 3 4 5 6 7 8 9 13 19 128",
-			{SyncOnly, Full}:         "2 4 5 6 7 8 9 19 128",
-			{Full, Restricted}:       "2 3 4 5 6 7 8 9 12 19 128",
-			{Full, RenewOnly}:        "2 3 4 5 6 7 8 9 12 19 128",
-			{Full, SyncOnly}:         "2 3 8 9 19 128",
+			{Full, Full}:             "2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 27 28 28 29 30 30 128 200",
+			{Draining, Full}:         "2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 27 28 28 29 30 30 128 200",
+			{Restricted, Full}:       "2 3 4 5 6 7 8 9 19 128 200",
+			{Restricted, Restricted}: "2 3 4 5 6 7 8 9 19 128 200",
+			{RenewOnly, Full}:        "2 3 4 5 6 7 8 9 13 19 128 200",
+			{SyncOnly, Full}:         "2 4 5 6 7 8 9 19 128 200",
+			{Full, Restricted}:       "2 3 4 5 6 7 8 9 12 19 128 200",
+			{Full, RenewOnly}:        "2 3 4 5 6 7 8 9 12 19 128 200",
+			{Full, SyncOnly}:         "2 3 8 9 19 128 200",
 		}
 		for st, kinds := range want {
 			var got []string
@@ -384,11 +401,11 @@ func TestStates(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got = append(got, "128")
+			got = append(got, "200")
 			s := NewStates(begin, false)
 			s.Declare(st[0])
 			s.Received(ready(st[1]), 1)
-			if err := s.Received(Unknown{128}, 1); err != nil {
+			if err := s.Received(Unknown{200}, 1); err != nil {
 				t.Errorf("%v: unknown high kind: %v", st, err)
 			}
 			if strings.Join(got, " ") != kinds {

@@ -37,7 +37,7 @@ func (b Object) check() error {
 	switch b.K {
 	case KindWitness:
 		limit = maxWitness
-	case KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindEnroll:
+	case KindCertUpdate, KindRenew, KindPeer, KindReceipt, KindEnroll, KindLeave, KindHealth:
 	default:
 		return fmt.Errorf("%s carries no object", b.K)
 	}
@@ -109,6 +109,23 @@ func (b Granted) check() error {
 func (b Refused) check() error {
 	if b.Code == 0 {
 		return errRange
+	}
+	return nil
+}
+
+func (b Rotate) check() error { return checkRaw(b.Request, maxObject) }
+
+func (b Answer) check() error {
+	switch {
+	case b.K != KindRotation && b.K != KindLeft:
+		return fmt.Errorf("%s is no answer", b.K)
+	case b.Code == 0 && b.K == KindRotation:
+		return checkRaw(b.Raw, maxInviteText)
+	case b.Code == 0:
+		return checkRaw(b.Raw, maxLeftEntry)
+	}
+	if len(b.Raw) != 0 {
+		return errors.New("an answer that carries more than it says")
 	}
 	return nil
 }

@@ -16,21 +16,32 @@ import (
 //
 // Both first two are idempotent, may be called by any goroutine at any time, and make every blocked call return.
 
-// Close sends CLOSE{code} if the socket takes it without blocking, and closes the connection. If another goroutine is in the middle
-// of a write nothing can be said any more, and the connection is reset.
+// Close sends CLOSE{code} if the socket takes it without blocking, and closes the connection. It waits for nobody: a write of another
+// goroutine that is under way has 20 ms to end, and says CLOSE behind its record. If it does not end, nothing can be said any more, and the
+// connection is reset.
 func (c *Control) Close(code Code) {
 	if c.closing.Swap(true) {
 		return
 	}
-	if !c.sendMu.TryLock() {
-		cut(c.conn)
+	c.parting.Store(uint32(code))
+	c.conn.SetWriteDeadline(soon()) // a write that sets its own after this sees that the session is closing
+	c.part()
+}
+
+// part says CLOSE and closes the connection, if that is to be done and nobody is in a write: who is does it when it leaves.
+func (c *Control) part() {
+	if c.parting.Load() == 0 || !c.sendMu.TryLock() {
+		return
+	}
+	defer c.sendMu.Unlock()
+	code := Code(c.parting.Swap(0))
+	if code == 0 {
 		return
 	}
 	err := c.sendLocked(RecordClose, wire.MustMarshal(closeBody{Code: code}), closeWriteTimeout)
 	if c.sendErr == nil {
 		c.sendErr = ErrEnded
 	}
-	c.sendMu.Unlock()
 	if err != nil {
 		cut(c.conn)
 		return

@@ -55,6 +55,7 @@ type Control struct {
 
 	// atomic
 	closing                          atomic.Bool
+	parting                          atomic.Uint32 // code CLOSE is to be said with, 0 none
 	sentBytes, sentRecords           atomic.Uint64 // under the current key
 	receivedBytes, receivedRecords   atomic.Uint64 // under the current key
 	allSent, allReceived, notHeartbs atomic.Uint64
@@ -82,9 +83,10 @@ func (c *Control) Conn() net.Conn { return c.conn }
 
 // Send seals and writes one record. Calls are ordered; each waits at most writeTimeout for the peer to take the bytes. The first
 // error is final: a record may be half written, so the session cannot go on, and every later call returns the same error.
+// What the peer said before can still be received: a CLOSE that crossed the write is why it failed.
 func (c *Control) Send(t RecordType, body []byte) error {
 	c.sendMu.Lock()
-	defer c.sendMu.Unlock()
+	defer c.unlockSend()
 	return c.sendLocked(t, body, writeTimeout)
 }
 
@@ -101,7 +103,7 @@ func (c *Control) SendBody(b Body) error {
 // between.
 func (c *Control) SendAndSwitch(t RecordType, body []byte, next keys.TrafficKey) error {
 	c.sendMu.Lock()
-	defer c.sendMu.Unlock()
+	defer c.unlockSend()
 	if err := c.sendLocked(t, body, writeTimeout); err != nil {
 		return err
 	}
@@ -112,9 +114,18 @@ func (c *Control) SendAndSwitch(t RecordType, body []byte, next keys.TrafficKey)
 	return nil
 }
 
+// unlockSend ends a turn of sending. If the session was closed meanwhile, this side says so now.
+func (c *Control) unlockSend() {
+	c.sendMu.Unlock()
+	c.part()
+}
+
 func (c *Control) sendLocked(t RecordType, body []byte, timeout time.Duration) error {
 	if c.sendErr != nil {
 		return c.sendErr
+	}
+	if c.closing.Load() && t != RecordClose {
+		return ErrEnded
 	}
 	if len(body) > MaxBody {
 		return fmt.Errorf("control body of %d bytes does not fit a record", len(body))
@@ -126,6 +137,9 @@ func (c *Control) sendLocked(t RecordType, body []byte, timeout time.Duration) e
 	n, err := c.out.seal(b.b, b.b[headerSize:headerSize+1+len(body)])
 	if err == nil {
 		err = c.conn.SetWriteDeadline(time.Now().Add(timeout))
+	}
+	if err == nil && c.closing.Load() { // which Close may have begun since
+		err = c.conn.SetWriteDeadline(soon())
 	}
 	if err == nil {
 		_, err = c.conn.Write(b.b[:n])

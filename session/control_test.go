@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -74,12 +75,20 @@ func TestControlAwait(t *testing.T) {
 			t.Fatalf("type %d, %x, %v", kind, b, err)
 		}
 	}
-	d.Close(CodeShutdown)
+	// The end is told, and the connection still open.
+	if err := d.Send(RecordClose, wire.MustMarshal(closeBody{Code: CodeShutdown})); err != nil {
+		t.Fatal(err)
+	}
 	a.Await()
 	if kind, _, err := a.Receive(); err != nil || kind != RecordClose {
 		t.Fatal(kind, err)
 	}
+	a.SetReadDeadline(time.Now().Add(5 * time.Second))
+	began := time.Now()
 	a.Await() // what is over is not waited for
+	if time.Since(began) > 4*time.Second {
+		t.Fatal("waits for a record behind CLOSE")
+	}
 	var ce *ClosedError
 	if _, _, err := a.Receive(); !errors.As(err, &ce) || ce.Code != CodeShutdown {
 		t.Fatal(err)
@@ -164,6 +173,43 @@ func TestControlClose(t *testing.T) {
 }
 
 // Close and Reset return at once though a sender is blocked by a peer that reads nothing.
+// A close in the middle of others' writes is told all the same.
+func TestControlCloseAmongWriters(t *testing.T) {
+	for range 50 {
+		d, a := controlPair(t, keys.SuiteAES)
+		var wg sync.WaitGroup
+		began := make(chan struct{}, 3)
+		for range 3 {
+			wg.Go(func() {
+				for d.Send(RecordControl, make([]byte, 1000)) == nil {
+					select {
+					case began <- struct{}{}:
+					default:
+					}
+				}
+			})
+		}
+		wg.Go(func() {
+			<-began
+			d.Close(CodeShutdown)
+		})
+		var ce *ClosedError
+		for {
+			if _, _, err := a.Receive(); err != nil {
+				if !errors.As(err, &ce) || ce.Code != CodeShutdown {
+					t.Error("instead of CLOSE:", err)
+				}
+				break
+			}
+		}
+		a.Reset()
+		wg.Wait()
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 func TestControlCloseDoesNotBlock(t *testing.T) {
 	for name, end := range map[string]func(c *Control){"Close": func(c *Control) { c.Close(CodeRevoked) }, "Reset": (*Control).Reset} {
 		t.Run(name, func(t *testing.T) {

@@ -49,6 +49,10 @@
 //	10 GROUP_GET   [10, generation]                   21 SERVICES    [21, seq, [service] by name]
 //	11 GROUP       [11, generation, secret bstr32]    22 WITNESS     [22, message bstr]
 //
+// and of those that a version which does not know them ignores:
+//
+//	128 HEALTH     [128, health envelope bstr]        specified by beacon; only on a session that is full
+//
 //	service = [name, proto, state 1 up | 2 down | 3 draining, since, reason]
 //
 // and, only in an enrolment session (suite 0x11, which has no READY and else carries only 2..7 and 9):
@@ -57,6 +61,13 @@
 //	24 GRANTED [24, certificate bstr, group generation, group secret bstr32, [beacon envelope bstr]]
 //	25 PENDING [25]       to the newcomer: a person decides; from it: what became of the request made before?
 //	26 REFUSED [26, code]
+//
+// and, with feature 4, between a member and a node that issues:
+//
+//	27 ROTATE   [27, request bstr, signature bstr64]     the member's name shall pass to the key that made the request
+//	28 ROTATION [28, code, invite bstr]                  code 0: the invite by which the new key enrols; else the bstr is empty
+//	29 LEAVE    [29, envelope bstr]                      the member shall be revoked
+//	30 LEFT     [30, code, entry bstr]                   code 0: it is, by this entry of the log; else the bstr is empty
 //
 // A heartbeat is a map; fields that are zero are absent:
 //
@@ -68,8 +79,8 @@
 //
 // # Features
 //
-// Optional parts are bits both sides offered in the handshake: 1 the in-band rekey, 2 parked connections and DIAL. Bits this version does
-// not know are never used.
+// Optional parts are bits both sides offered in the handshake: 1 the in-band rekey, 2 parked connections and DIAL, 4 the
+// kinds 27 to 30. Bits this version does not know are never used.
 //
 // # States
 //

@@ -24,6 +24,7 @@ type Keyring struct {
 	sending     uint64               // generation new streams of ours begin with
 	next        uint64               // counter of our next stream
 	ended       bool                 // no more streams of ours
+	moved       uint64               // bytes of streams that have left
 	streams     map[*Stream]struct{} // made with the first, as parked is
 	parked      map[*Parked]struct{}
 
@@ -122,7 +123,31 @@ func (r *Keyring) join(s *Stream) error {
 func (r *Keyring) leave(s *Stream) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.streams, s)
+	if _, member := r.streams[s]; member {
+		read, written := s.Moved()
+		r.moved += read + written
+		delete(r.streams, s)
+	}
+}
+
+// StreamUsage is what a ring's streams did with their keys.
+type StreamUsage struct {
+	Moved    uint64 // bytes of application data of all streams, also of those that have ended
+	Heaviest uint64 // bytes the busiest direction of one stream has moved under its present key
+}
+
+// Usage returns what the ring's streams have moved.
+func (r *Keyring) Usage() StreamUsage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u := StreamUsage{Moved: r.moved}
+	for s := range r.streams {
+		keyedRead, keyedWritten := s.keyedRead.Load(), s.keyedWritten.Load() // first: they never pass what has moved
+		read, written := s.Moved()
+		u.Moved += read + written
+		u.Heaviest = max(u.Heaviest, read-keyedRead, written-keyedWritten)
+	}
+	return u
 }
 
 // Streams returns how many streams hold this ring.

@@ -109,6 +109,10 @@ const (
 const (
 	// maxObject bounds certificates, beacons, requests and receipts; the largest, a beacon's envelope, has 1,024 bytes.
 	maxObject = 2048
+	// maxInviteText bounds the invite of a rotation: its text has at most 1,664 bytes.
+	maxInviteText = 2048
+	// maxLeftEntry bounds the entry that proves a leave: what one entry of the log may have.
+	maxLeftEntry = 32 << 10
 	// maxWitness bounds a checkpoint with its consistency proof, 63 hashes at most, and signatures.
 	maxWitness = 8192
 	// maxServices is the longest service list one node announces to one peer.

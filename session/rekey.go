@@ -80,6 +80,7 @@ func (s *Stream) announceLocked(dst []byte) (int, error) {
 	}
 	s.out.rekey(next.key)
 	s.outGen = next.generation
+	s.keyedWritten.Store(s.written.Load())
 	return size, nil
 }
 
@@ -95,6 +96,7 @@ func (s *Stream) switchInLocked(body []byte) error {
 		if c.generation == number {
 			s.in.rekey(c.key)
 			s.inGen = number
+			s.keyedRead.Store(s.read.Load())
 			clear(s.chain[:i+1])
 			s.chain = s.chain[i+1:]
 			return nil

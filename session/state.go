@@ -14,11 +14,13 @@ const (
 	FeatureRekey Features = 1 << 0
 	// FeatureWarm: parked connections and DIAL.
 	FeatureWarm Features = 1 << 1
+	// FeatureLife: ROTATE and LEAVE are answered.
+	FeatureLife Features = 1 << 2
 )
 
 // Common returns what a session may use, given what each side offered.
 func Common(ours, theirs uint64) Features {
-	return Features(ours&theirs) & (FeatureRekey | FeatureWarm)
+	return Features(ours&theirs) & (FeatureRekey | FeatureWarm | FeatureLife)
 }
 
 // Has reports whether all of g may be used.

@@ -62,6 +62,8 @@ type Stream struct {
 	released      atomic.Bool  // the application is done with it: buffers go back
 	writeDeadline atomic.Int64 // unix nanoseconds, 0 none
 	read, written atomic.Uint64
+	keyedRead     atomic.Uint64 // of read, when the present key came into use
+	keyedWritten  atomic.Uint64 // of written
 	ignored       atomic.Uint64
 }
 

@@ -58,6 +58,14 @@ func spanText(seconds int64) string {
 	return (time.Duration(seconds) * time.Second).String()
 }
 
+// limitText is a span of which 0 means that there is no limit.
+func limitText(seconds int64) string {
+	if seconds == 0 {
+		return "never"
+	}
+	return spanText(seconds)
+}
+
 func (c *Cutoff) text() string {
 	if c == nil {
 		return "none"
@@ -115,9 +123,9 @@ func (r *Root) Changes(prev *Root) (out []RootChange) {
 		differ(at+"cut off after", old.Cutoff.text(), is.Cutoff.text())
 	}
 	differ("group issuer", prev.issuerText(prev.GroupIssuer), r.issuerText(r.GroupIssuer))
-	differ("view counts as stale after", spanText(prev.Params.MaxStale), spanText(r.Params.MaxStale))
+	differ("view counts as stale after", limitText(prev.Params.MaxStale), limitText(r.Params.MaxStale))
 	differ("stale view", staleText(prev.Params.StaleAction), staleText(r.Params.StaleAction))
-	differ("group secret renewed after", spanText(prev.Params.GroupMaxAge), spanText(r.Params.GroupMaxAge))
+	differ("group secret renewed after", limitText(prev.Params.GroupMaxAge), limitText(r.Params.GroupMaxAge))
 	return out
 }
 

@@ -37,6 +37,8 @@
 //
 //	Head, label head, at most 320 B
 //	{1: mesh_id, 2: issuer, 3: seq, 4: hash, 5: root_version, 6: time}
+//	Of an issuer the newest counts: a later time, and no lower seq. One more than 300 s ahead of the clock is refused; one that is held
+//	and turns out to be (the clock was wrong) says nothing of a view's age, and gives way to the next whatever its time.
 //
 //	Receipt, label receipt, at most 320 B, signed by the node that applied the entry
 //	{1: mesh_id, 2: node_id, 3: issuer, 4: seq, 5: time_ms, 6: sessions closed, 7: streams closed}
@@ -135,5 +137,7 @@
 //
 // A freeze (a peer that shows an old but valid view) is noticed only if an issuer signs heads. A stolen issuer key can enrol, grant
 // and revoke within its limits until a root cuts it off; what it enrols can end no later than the key. Threshold many root keys
-// are the mesh. Within a forked issuer, nodes agree on removals but may differ in what was added last, until a root decides.
+// are the mesh. An issuer with the right signs a head every 300 s while its daemon runs; a view's age is that of the newest head
+// whose chain is held as far as it says, and unknown without one. Beyond the root's max_stale it is stale: told (warn), or nobody is more than RESTRICTED (restrict), the root then
+// counting as the first head. Within a forked issuer, nodes agree on removals but may differ in what was added last, until a root decides.
 package trust

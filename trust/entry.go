@@ -134,9 +134,13 @@ func RotateSignature(mesh keys.MeshID, old *keys.SigningKey, next keys.NodeID) k
 	return old.Sign(keys.LabelRotate, mesh, append(id[:], next[:]...))
 }
 
+// RotateSigned reports whether a signature by the old key lets its name and grants pass to the new one.
+func RotateSigned(mesh keys.MeshID, old, next keys.NodeID, sig keys.Signature) bool {
+	return old.Public().Verify(keys.LabelRotate, mesh, append(old[:], next[:]...), sig)
+}
+
 func (o OpRevokeNode) successorSigned(mesh keys.MeshID) bool {
-	s := o.Successor
-	return s != nil && o.Node.Public().Verify(keys.LabelRotate, mesh, append(o.Node[:], s.Node[:]...), s.Sig)
+	return o.Successor != nil && RotateSigned(mesh, o.Node, o.Successor.Node, o.Successor.Sig)
 }
 
 func signHead(h *Head, issuer *keys.SigningKey) []byte {

@@ -421,6 +421,30 @@ func TestRotationPassesNameAndGrantsOn(t *testing.T) {
 	}
 }
 
+// A key that one issuer rotates and another one revokes at the same time is told from one that was only rotated, in any order of arrival.
+func TestRevokedBesideItsRotation(t *testing.T) {
+	w := newWorld(t, 1, "a", "b")
+	a, b := w.writer("a"), w.writer("b")
+	rotate := func(name string) *Entry {
+		return a.add(a.enrollAs(name+"-new", name), OpRevokeNode{
+			Node: nodeID(name), Reason: RevokeRotated, Successor: &Successor{Node: nodeID(name + "-new"), Sig: RotateSignature(w.mesh, keyOf("node %s", name), nodeID(name+"-new"))},
+		})
+	}
+	begin := a.add(a.enroll("one"), a.enroll("two"))
+	one, two, revoke := rotate("one"), rotate("two"), b.add(OpRevokeNode{Node: nodeID("one")})
+	for _, s := range []*State{must(t, w.start, begin, one, two, revoke), must(t, w.start, revoke, begin, one, two)} {
+		if r, ok := s.RevokedApart(nodeID("one")); !ok || r.Issuer != b.key.Public() {
+			t.Fatalf("%+v %v", r, ok)
+		}
+		if r, ok := s.RevokedApart(nodeID("two")); ok {
+			t.Fatalf("only rotated: %+v", r)
+		}
+		if _, ok := s.RevokedApart(nodeID("nobody")); ok {
+			t.Fatal("unknown")
+		}
+	}
+}
+
 // TestRotationForged tries every way to take a node's grants without its key's consent.
 func TestRotationForged(t *testing.T) {
 	thief := nodeID("thief")

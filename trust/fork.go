@@ -72,7 +72,7 @@ func (s *State) cut(c *chain, to Cutoff) {
 		// Before the pair both branches are one; behind it the one held may be the wrong one.
 		trusted = min(trusted, c.frozen, e.Seq-1)
 	}
-	c.cutoff, c.evidence, c.pin, c.head, c.headRaw, c.vouch = &to, nil, nil, nil, nil, nil
+	c.cutoff, c.evidence, c.pin, c.head, c.headRaw, c.vouch, c.whole = &to, nil, nil, nil, nil, nil, 0
 	c.trusted = min(trusted, to.Seq)
 	mine, held := s.HashAt(c.id, to.Seq)
 	switch {

@@ -51,6 +51,9 @@ const (
 	maxStrayBytes = 4 << 20
 	// maxForkRoots bounds how many contradicting roots of one version are kept: two prove the fork, the rest is for the operator.
 	maxForkRoots = 4
+	// MaxRotations is how many rotated keys of a node are followed: an issuer makes no more, since what was granted to the first would
+	// be lost.
+	MaxRotations = maxSuccession - 1
 	// maxSuccession bounds how many rotations are followed from a grant to the node that holds it now: one per month for 20 years.
 	maxSuccession = 256
 	// maxNearScan bounds the search for the grant that nearly matched: it only serves an error message.

@@ -172,6 +172,22 @@ func (s *State) Revoked(id keys.NodeID) (Revocation, bool) {
 	return s.revocation(f.removals())
 }
 
+// RevokedApart returns the earliest revocation of a node's key that was not its rotation. Somebody meant the machine then, and may not have known
+// that another issuer was giving it a new key.
+func (s *State) RevokedApart(id keys.NodeID) (Revocation, bool) {
+	f, ok := s.nodes.get(nodeKey(id))
+	if !ok {
+		return Revocation{}, false
+	}
+	var apart []removal
+	for _, r := range f.removals() {
+		if r.reason != RevokeRotated {
+			apart = append(apart, r)
+		}
+	}
+	return s.revocation(apart)
+}
+
 // CertRevoked returns the revocation of one certificate.
 func (s *State) CertRevoked(issuer keys.PublicKey, serial uint64) (Revocation, bool) {
 	list, _ := s.certs.get(factKey{issuer, serial})

@@ -49,6 +49,13 @@ type OpRevokeNode struct {
 	Successor *Successor
 }
 
+// Reasons of a revocation, for people; nothing is decided by them. Others are shown as numbers.
+const (
+	RevokeUnsaid  = 0
+	RevokeRotated = 1 // the key was rotated: its successor is in the op
+	RevokeLeft    = 2 // the node asked for it
+)
+
 // Successor names the key that follows a revoked one. Sig is by the OLD key, label rotate, over old || new.
 type Successor struct {
 	_    struct{} `cbor:",toarray"`

@@ -107,17 +107,3 @@ func (s *State) checkOwn(c *chain, is *Issuer, ops []Op) error {
 	}
 	return nil
 }
-
-// NewHead signs a statement of how long the issuer's chain is now.
-func (s *State) NewHead(issuer *keys.SigningKey, now int64) ([]byte, error) {
-	is, ok := s.Root().Issuer(issuer.Public())
-	if !ok || is.Cutoff != nil || now > is.NotAfter {
-		return nil, ErrNotIssuer
-	}
-	if !is.Caps.Has(CapHead) {
-		return nil, ErrNoRight
-	}
-	c, _ := s.chain(is.ID)
-	h := Head{Mesh: s.mesh, Issuer: c.id, Seq: c.seq, Hash: c.hash, RootVersion: s.Root().Version, Time: now}
-	return signHead(&h, issuer), nil
-}

@@ -47,6 +47,7 @@ type chain struct {
 
 	head    *Head
 	headRaw []byte
+	whole   int64 // time of the newest head before this one of which every entry was held; 0: none
 
 	// What other than the chain decides whether its additions count.
 	cutoff   *Cutoff              // of the current root

@@ -2,66 +2,11 @@ package trust
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 
 	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 )
-
-// ApplyHead takes an issuer's head if it is newer than the one held. now is the local clock: a head from the future would hide
-// a freeze for as long as it is ahead.
-func (s *State) ApplyHead(raw []byte, now int64) (*State, error) {
-	h, err := ParseHead(raw, s.mesh)
-	if err != nil {
-		return nil, invalid(err)
-	}
-	c, ok := s.chain(h.Issuer)
-	named, held := s.RootAt(h.RootVersion)
-	if !held {
-		return nil, fmt.Errorf("head: root %d: %w", h.RootVersion, ErrGap)
-	}
-	then, listed := named.Issuer(h.Issuer)
-	if !ok || !listed || !then.Caps.Has(CapHead) {
-		return nil, invalidf("head: the signer may not sign heads")
-	}
-	if is, _ := s.Root().Issuer(h.Issuer); is.Cutoff != nil {
-		return nil, fmt.Errorf("head: issuer cut off: %w", ErrVoid)
-	}
-	if h.Time > then.NotAfter {
-		return nil, invalidf("head: after the issuer's not_after")
-	}
-	if h.Time > now+clockSlack {
-		return nil, fmt.Errorf("head: %w", ErrFuture)
-	}
-	if c.head != nil && (h.Time <= c.head.Time || h.Seq < c.head.Seq) {
-		return nil, fmt.Errorf("head: a newer one: %w", ErrHave)
-	}
-	if mine, ok := s.HashAt(h.Issuer, h.Seq); ok && mine != h.Hash {
-		return nil, fmt.Errorf("head: %w", ErrBranch)
-	}
-	n := s.edit()
-	c = n.editChain(c)
-	c.head, c.headRaw = h, bytes.Clone(raw)
-	return n, nil
-}
-
-// Staleness is how old the newest head is; without any, the root counts as one.
-func (s *State) Staleness(now int64) int64 {
-	newest := s.Root().Issued
-	for _, c := range s.issuers {
-		if c.head != nil {
-			newest = max(newest, c.head.Time)
-		}
-	}
-	return max(0, now-newest)
-}
-
-// stale reports whether the root wants a view as old as this one to be restricted.
-func (s *State) stale(now int64) bool {
-	p := s.Root().Params
-	return p.MaxStale > 0 && p.StaleAction == 1 && s.Staleness(now) > p.MaxStale
-}
 
 // GroupCommit returns the newest generation of the group secret and its commitment; generation 0: none yet. Of two commitments to
 // one generation the one made under the newer root counts, then the one of the lower issuer id.

@@ -270,6 +270,13 @@ func (s *Store) ClockBehind(local int64) bool {
 	return local < s.floor-clockSlack
 }
 
+// Floor is the time floor, 0 if there is none yet.
+func (s *Store) Floor() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.floor
+}
+
 // ResetFloor sets the time floor to the local clock, on the word of the operator.
 func (s *Store) ResetFloor(local int64) error {
 	if !validTime(local) {

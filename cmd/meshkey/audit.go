@@ -289,18 +289,39 @@ func (c *cli) verifyAudit(ctx context.Context, offline bool) (*control.AuditRepo
 	return r, err
 }
 
+// of names the log of an earlier key.
+func of(log string) string {
+	if log == "" {
+		return ""
+	}
+	return " of " + clean(log)
+}
+
 func (c *cli) showReport(r *control.AuditReport, now time.Time) {
 	fmt.Fprintf(c.out, "%s  %s entries", clean(r.Log), count(r.Size))
 	if !r.Checkpoint.IsZero() {
 		fmt.Fprintf(c.out, ", signed up to %s, checkpoint %s ago", count(r.Signed), span(max(now.Sub(r.Checkpoint), 0)))
 	}
 	fmt.Fprintln(c.out)
+	for _, b := range r.Before {
+		state := "consistent"
+		switch {
+		case b.State != "":
+			state = b.State + " when this log began"
+		case !b.OK:
+			state = "does not verify"
+		}
+		fmt.Fprintln(c.out, clean("goes on from "+b.Log+"  "+count(b.Size)+" entries, "+state))
+	}
 	for _, f := range r.Findings {
 		which := "entry " + count(f.First)
 		if f.Last > f.First {
 			which = "entries " + count(f.First) + "–" + count(f.Last)
 		}
 		line := strings.ToUpper(f.Kind) + " " + which + ": " + f.Text
+		if f.Log != "" {
+			line = f.Log + " " + line
+		}
 		if f.File != "" {
 			line += " (" + f.File + ")"
 		}
@@ -311,7 +332,7 @@ func (c *cli) showReport(r *control.AuditReport, now time.Time) {
 	}
 	if !r.OK || len(r.Findings) > 0 {
 		if len(r.Findings) > 0 {
-			c.say("%s All before entry %s is proven.", c.red("The log does not verify."), count(r.Findings[0].First))
+			c.say("%s All before entry %s%s is proven.", c.red("The log does not verify."), count(r.Findings[0].First), of(r.Findings[0].Log))
 		} else {
 			c.say("%s", c.red("The log does not verify."))
 		}

@@ -16,6 +16,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/internal/wire"
 )
 
 // TestOperating runs docs/operating.md: each line "host$ command" of a console block, in order, against real daemons on loopback, and
@@ -107,8 +108,8 @@ func (o *operator) command(host, line string) string {
 	switch verb := strings.Join(args[:min(2, len(args))], " "); {
 	case verb == "keys new" && args[2] == "root":
 		args = append(args, "--to", o.recipient())
-	case strings.HasPrefix(line, "root sign"), strings.HasPrefix(line, "root issuer add"), strings.HasPrefix(line, "root accept HASH"),
-		strings.HasPrefix(line, "root issuer cutoff") && !strings.Contains(line, "--dry-run"), args[0] == "revoke":
+	case strings.HasPrefix(line, "root sign"), strings.HasPrefix(line, "root stale"), line == "doctor --reset-time-floor", strings.HasPrefix(line, "root issuer add"), strings.HasPrefix(line, "root accept HASH"),
+		strings.HasPrefix(line, "root issuer cutoff") && !strings.Contains(line, "--dry-run"), (args[0] == "revoke" || line == "rotate" || args[0] == "leave") && !strings.Contains(line, "--dry-run"):
 		args = append(args, "--yes")
 	}
 	stdout, stderr, code := o.run(host, args...)
@@ -214,6 +215,12 @@ func (o *operator) happen(what string) {
 		o.mesh()
 	case "stop nas":
 		o.at["nas"].stop()
+	case "laptop":
+		o.laptop()
+	case "wild clock":
+		o.wildClock()
+	case "whole again":
+		o.eventually("nas and pi4 meet again", func() bool { return o.sees("nas", "pi4") && o.sees("pi4", "nas") })
 	case "root fork":
 		o.rootFork()
 	case "issuer fork":
@@ -252,6 +259,41 @@ func (o *operator) mesh() {
 	o.must("pi4", "enroll", "--yes", inv.Text)
 	o.start("pi4")
 	o.eventually("nas and pi4 meet", func() bool { return o.sees("nas", "pi4") && o.sees("pi4", "nas") })
+}
+
+// laptop is a third machine, which may use a service of nas. Its owner has it no more.
+func (o *operator) laptop() {
+	o.t.Helper()
+	o.mesh()
+	o.machine("laptop")
+	var inv control.InviteResult
+	o.document("nas", &inv, "invite", "laptop")
+	o.must("laptop", "enroll", "--yes", inv.Text)
+	o.must("nas", "grant", "laptop", "nas/web", "--wait", "0s")
+	o.start("laptop")
+	o.eventually("all know how old their view is", func() bool {
+		var s control.Status
+		o.document("pi4", &s, "status")
+		return o.sees("nas", "laptop") && o.sees("pi4", "laptop") && s.Trust.AgeMS != nil
+	})
+}
+
+// wildClock leaves on nas what a clock leaves that was in the future: the time floor.
+func (o *operator) wildClock() {
+	o.t.Helper()
+	o.mesh()
+	o.at["nas"].stop()
+	writeFloor(o.t, o.at["nas"].dir, time.Now().Add(199*24*time.Hour+time.Hour))
+	o.start("nas")
+}
+
+// writeFloor is the file of the time floor as package trust keeps it.
+func writeFloor(t testing.TB, state string, at time.Time) {
+	t.Helper()
+	b := wire.MustMarshal([]uint64{1, uint64(at.Unix())})
+	if err := os.WriteFile(filepath.Join(state, "trust", "floor"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (o *operator) sees(host, peer string) bool {

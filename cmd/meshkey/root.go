@@ -25,7 +25,9 @@ func verbs(c *cli) []group {
 		{"Offer", []*cobra.Command{newExpose(c), newUnexpose(c)}},
 		{"Allow", []*cobra.Command{newGrant(c), newUngrant(c), newGrants(c)}},
 		{"Review", []*cobra.Command{newAudit(c)}},
-		{"Operate", []*cobra.Command{newDaemon(c), newRevoke(c), newRotate(c), newRootVerb(c), newKeys(c), newVersion(c)}},
+		{"Operate", []*cobra.Command{
+			newDaemon(c), newDoctor(c), newRevoke(c), newRotate(c), newLeave(c), newRootVerb(c), newKeys(c), newMetrics(c), newVersion(c),
+		}},
 	}
 }
 

@@ -30,7 +30,7 @@ daemon never needs a root key. docs/operating.md tells what to do when an issuer
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error { return groupHelp(cmd, args) },
 	}
-	cmd.AddCommand(newRootShow(c), newRootAddKey(c), newRootRemoveKey(c), newRootThreshold(c), newRootIssuer(c), newRootSign(c), newRootAccept(c), newRootExport(c))
+	cmd.AddCommand(newRootShow(c), newRootAddKey(c), newRootRemoveKey(c), newRootThreshold(c), newRootStale(c), newRootIssuer(c), newRootSign(c), newRootAccept(c), newRootExport(c))
 	return cmd
 }
 

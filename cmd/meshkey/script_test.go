@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,7 +106,12 @@ func asHost(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	dir := filepath.Dir(ts.Getenv("MESHKEY_STATE"))
 	state, file := filepath.Join(dir, args[0]), filepath.Join(dir, args[0]+".toml")
-	text := fmt.Sprintf("[network]\nloopback_only = true\nlisten = [\"127.0.0.1:0\"]\nbeacon_port = %d\n", 20000+rand.IntN(10000))
+	port := ts.Getenv("BEACON_PORT") // one for the whole script: its machines hear each other
+	if port == "" {
+		port = strconv.Itoa(beaconPort())
+		ts.Setenv("BEACON_PORT", port)
+	}
+	text := fmt.Sprintf("[network]\nloopback_only = true\nlisten = [\"127.0.0.1:0\"]\nbeacon_port = %s\n", port)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		ts.Fatalf("%v", err)
 	}
@@ -162,6 +166,12 @@ func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 		case "unknown":
 			missing := control.Errorf(control.NotFound, "meshkey peers", "no peer is named gpu7")
 			fake.Fail = map[string]error{"Resolve": missing, "Open": missing, "Revoke": missing, "Ungrant": control.Errorf(control.NotFound, "meshkey grants", "there is no grant g-99")}
+		case "guests":
+			for i := range 10 {
+				fake.Expiring = append(fake.Expiring, control.Expiry{
+					Node: controltest.Laptop, Why: "guest", TierDays: 1, LeftMS: 3_600_000, Text: fmt.Sprintf("guest-%d's certificate ends in 1h0m0s, as a guest's does", i), Next: "if it shall stay: meshkey invite guest",
+				})
+			}
 		case "warned":
 			fake.Warnings = []control.Warning{{Code: "expires-soon", Text: "nas's certificate expires in 6 d", Next: "meshkey explain nas"}}
 		default:

@@ -23,7 +23,11 @@ func newStatus(c *cli) *cobra.Command {
 		Example: `  meshkey status
   meshkey status --json=1
   meshkey status --wait 30s      wait until the daemon serves`,
-		Long: `Ends with code 8 if the node works but something needs attention: the lines with "!" say what, and what to do.`,
+		Long: `Ends with code 8 if the node works but something needs attention: the lines with "!" say what, and what to do.
+
+Certificates that come near their end are shown 30, 14, 7 and 1 days before it, of every member, from the log. With at most 7 days left they
+count as something wrong if it is this machine's, if the machine should have renewed it by itself, or if its membership ends at a date;
+lines with "·" are coming ends that are nothing wrong, such as a guest's.`,
 		Args: none(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runStatus(cmd.Context(), c, o) },
 	}
@@ -60,9 +64,7 @@ func runStatus(ctx context.Context, c *cli, o statusOptions) error {
 
 func (c *cli) showStatus(s *control.Status, now time.Time) {
 	head := []string{node(s.Node), "mesh " + s.Mesh.Name, s.State + " " + millis(s.UptimeMS)}
-	if s.Trust.AgeMS != nil {
-		head = append(head, "trust view "+millis(*s.Trust.AgeMS)+" old")
-	}
+	head = append(head, trustAge(&s.Trust, now))
 	fmt.Fprintln(c.out, clean(strings.Join(head, " · ")))
 	if len(s.Peers) > 0 {
 		table(c.out, peerRows(s.Peers, now))
@@ -82,6 +84,49 @@ func (c *cli) showStatus(s *control.Status, now time.Time) {
 	table(c.out, rows)
 	fmt.Fprintln(c.out, clean(auditLine(s.Audit, now)))
 	c.warn(s.Warnings)
+	c.ends(s)
+}
+
+// maxEnds is how many of the coming ends that are nothing wrong a person is shown.
+const maxEnds = 8
+
+// ends shows the certificates that end soon and are no warning.
+func (c *cli) ends(s *control.Status) {
+	shown, more := 0, max(s.ExpiringAll-len(s.Expiring), 0)
+	for _, e := range s.Expiring {
+		if e.Degraded {
+			continue
+		}
+		if shown == maxEnds {
+			more++
+			continue
+		}
+		shown++
+		c.say("· %s   -> %s", clean(e.Text), clean(e.Next))
+	}
+	if more > 0 {
+		c.say("· and %d more certificates end soon   -> meshkey status --json", more)
+	}
+}
+
+// trustAge says how old this node's view of the mesh is known to be, or why that is not known.
+func trustAge(t *control.TrustInfo, now time.Time) string {
+	if t.AgeMS != nil {
+		s := "trust view " + millis(*t.AgeMS) + " old"
+		if len(t.HeadSigners) == 0 {
+			s += " (no head signer any more)"
+		}
+		return s
+	}
+	why := "no head seen yet"
+	if len(t.HeadSigners) == 0 {
+		why = "no head signer"
+	}
+	last := "no entry yet"
+	if !t.LastEntry.IsZero() {
+		last = "last entry " + span(max(now.Sub(t.LastEntry), 0)) + " ago"
+	}
+	return "trust view: " + why + ", age unknown; " + last
 }
 
 // offered is what is worth knowing of a service of this node.

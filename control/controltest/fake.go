@@ -31,6 +31,8 @@ type Fake struct {
 	NotReady bool
 	// Warnings are those of Status.
 	Warnings []control.Warning
+	// Expiring are the coming ends of Status.
+	Expiring []control.Expiry
 	// Torn makes streams abort after their first bytes.
 	Torn bool
 
@@ -44,7 +46,7 @@ func New() *Fake { return &Fake{Port: 11434, stop: make(chan struct{})} }
 
 // Backend returns the fake as the server takes it.
 func (f *Fake) Backend() control.Backend {
-	return control.Backend{View: f, Offer: f, Policy: f, Invites: inviter{f}, Audit: auditor{f}, Connect: f, Process: f, Roots: rooter{f}}
+	return control.Backend{View: f, Offer: f, Policy: f, Invites: inviter{f}, Audit: auditor{f}, Connect: f, Process: f, Roots: rooter{f}, Life: f}
 }
 
 // Calls returns what was called, one line each, with the caller's uid.
@@ -88,17 +90,21 @@ func (f *Fake) Status(context.Context) (*control.Status, error) {
 	s := &control.Status{
 		Node: GPU1, Mesh: control.MeshInfo{Name: "homelab", ID: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}, Version: "0.1.0", State: "up",
 		Started: Began, UptimeMS: (76 * time.Hour).Milliseconds(), Listen: []string{"192.168.1.20:7477"},
-		Trust: control.TrustInfo{RootVersion: 1, Members: 3, Grants: 3, AgeMS: &age},
+		Trust: control.TrustInfo{RootVersion: 1, Members: 3, Grants: 3, AgeMS: &age, HeadSigners: []string{"nas"}},
 		Peers: f.peers(), Offering: offering(), Reachable: reachable(),
-		Audit: control.AuditInfo{Entries: 18204, State: "ok", Unwitnessed: true, RefusedDay: 1}, Warnings: f.Warnings,
+		Audit: control.AuditInfo{Entries: 18204, State: "ok", Unwitnessed: true, RefusedDay: 1}, Warnings: f.Warnings, Expiring: f.Expiring, ExpiringAll: len(f.Expiring),
 	}
 	return s, nil
 }
 
 func (f *Fake) peers() []control.Peer {
+	age := int64(12000)
 	return []control.Peer{
-		{NodeRef: NAS, State: "up", Path: "direct lan", Address: "192.168.1.10:7477", RTTMicros: 400, BytesIn: 1288490188, BytesOut: 92274688, Session: "full", Since: Began},
-		{NodeRef: Laptop, State: "offline", Address: "192.168.1.77:7477", LastSeen: Began, Since: Began},
+		{
+			NodeRef: NAS, State: "up", Path: "direct lan", Address: "192.168.1.10:7477", RTTMicros: 400, BytesIn: 1288490188, BytesOut: 92274688, Session: "full", Since: Began,
+			View: &control.PeerView{Same: true, At: Began, AgeMS: &age}, Health: &control.Health{At: Began, Version: "0.1.0", Load: 0.42, DiskFree: 12e9, Audit: "ok"},
+		},
+		{NodeRef: Laptop, State: "offline", Address: "192.168.1.77:7477", LastSeen: Began, Since: Began, Health: &control.Health{At: Began, Told: true, Load: 1.5, DiskFree: 9e8, Audit: "degraded"}},
 	}
 }
 
@@ -111,7 +117,8 @@ func reachable() []control.RemoteService {
 }
 
 func (f *Fake) Peers(context.Context) (*control.Peers, error) {
-	return &control.Peers{Peers: f.peers()}, f.call("Peers", control.Caller{}, "")
+	age := int64(12000)
+	return &control.Peers{Peers: f.peers(), Trust: &control.TrustInfo{RootVersion: 1, Members: 3, AgeMS: &age, HeadSigners: []string{"nas"}}}, f.call("Peers", control.Caller{}, "")
 }
 
 func (f *Fake) Services(context.Context) (*control.Services, error) {
@@ -128,6 +135,14 @@ func (f *Fake) Grants(_ context.Context, q control.GrantsQuery) (*control.Grants
 
 func (f *Fake) Decide(_ context.Context, r control.DecideRequest) (*control.Decision, error) {
 	return &control.Decision{From: r.From, Target: r.Target, Reason: "no grant matches"}, f.call("Decide", control.Caller{}, r)
+}
+
+// Metrics has one figure, and a label that tries to be more than one.
+func (f *Fake) Metrics(context.Context) (*control.Metrics, error) {
+	return &control.Metrics{Families: []control.Family{{
+		Name: "meshkey_certificate_not_after_timestamp_seconds", Help: "End of a member's certificate.", Type: "gauge",
+		Samples: []control.Sample{{Labels: []control.Label{{Name: "node", Value: "nas\"} 1\nevil"}}, Value: 1.8e9}},
+	}}}, f.call("Metrics", control.Caller{}, "")
 }
 
 func (f *Fake) Expose(_ context.Context, by control.Caller, r *control.ExposeRequest) (*control.ExposeResult, error) {
@@ -168,6 +183,27 @@ func (f *Fake) Ungrant(_ context.Context, by control.Caller, r *control.UngrantR
 // RotateGroup makes the third generation.
 func (f *Fake) RotateGroup(_ context.Context, by control.Caller, r *control.RotateGroupRequest) (*control.RotateGroupResult, error) {
 	return &control.RotateGroupResult{Generation: 3, Spread: spread()}, f.call("RotateGroup", by, *r)
+}
+
+// RotateNode gives gpu1 the key of laptop.
+func (f *Fake) RotateNode(_ context.Context, by control.Caller, r *control.RotateNodeRequest) (*control.RotateNodeResult, error) {
+	res := &control.RotateNodeResult{Old: GPU1, DryRun: r.DryRun, Sessions: 2, Streams: 3, Grants: []control.Grant{grant()}}
+	if !r.DryRun && !r.Drop {
+		res.New, res.Issuer, res.NotAfter = control.NodeRef{Name: "gpu1", ID: Laptop.ID}, NAS, Began.Add(90*24*time.Hour)
+	}
+	return res, f.call("RotateNode", by, *r)
+}
+
+// Leave leaves by nas.
+func (f *Fake) Leave(_ context.Context, by control.Caller, r *control.LeaveRequest) (*control.LeaveResult, error) {
+	res := &control.LeaveResult{
+		Node: GPU1, Mesh: control.MeshInfo{Name: "homelab"}, DryRun: r.DryRun, Sessions: 2, Streams: 3, Services: []string{"ollama"}, Grants: []control.Grant{grant()},
+		Kept: "/var/lib/meshkey/left-1",
+	}
+	if !r.DryRun {
+		res.Applied, res.Issuer = true, NAS
+	}
+	return res, f.call("Leave", by, *r)
 }
 
 func (f *Fake) Revoke(_ context.Context, by control.Caller, r *control.RevokeRequest) (*control.RevokeResult, error) {

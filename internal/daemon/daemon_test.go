@@ -29,7 +29,8 @@ type host struct {
 	done   chan error
 	port   uint16
 	keys   daemon.KeyOptions
-	words  *words // nil: what it logs is only shown
+	heads  time.Duration // between two of an issuer; 0: as usual
+	words  *words        // nil: what it logs is only shown
 }
 
 func newHost(t *testing.T, name string, beaconPort uint16) *host {
@@ -53,6 +54,7 @@ func (h *host) start() {
 		h.done <- daemon.Run(ctx, daemon.Options{
 			StateDir: h.dir, Socket: h.socket(), LoopbackOnly: true, BeaconPort: h.port,
 			Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Log: log, Ready: func() { close(ready) }, Keys: h.keys,
+			HeadEvery: h.heads,
 		})
 	}()
 	select {

@@ -161,6 +161,9 @@ func endpointOf(t *testing.T, h *host) identity.Endpoint {
 	return inv.Endpoints[0]
 }
 
+// away, stored in what counted returns, closes the next connection at once.
+const away = -1
+
 // counted is a way to a host that counts who takes it.
 func counted(t *testing.T, to identity.Endpoint) (identity.Endpoint, *atomic.Int32) {
 	t.Helper()
@@ -180,7 +183,10 @@ func counted(t *testing.T, to identity.Endpoint) (identity.Endpoint, *atomic.Int
 			if err != nil {
 				return
 			}
-			n.Add(1)
+			if n.Add(1) <= 0 {
+				c.Close()
+				continue
+			}
 			up, err := net.Dial("tcp", addr.String())
 			if err != nil {
 				c.Close()
@@ -218,6 +224,31 @@ func TestEnrollWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An issuer that has been asked before is waited for, also if it does not answer at first: it may be busy, or start again.
+func TestEnrollWaitsForAnIssuerThatIsAway(t *testing.T) {
+	nas := founded(t, 29890)
+	inv, _ := nas.invite(control.InviteRequest{Name: "gpu1", Approval: true})
+	way, looks := counted(t, inv.Endpoints[0])
+	inv.Endpoints = []identity.Endpoint{way}
+	o := daemon.EnrollOptions{StateDir: filepath.Join(t.TempDir(), "gpu1"), Invite: inv, Poll: 10 * time.Millisecond}
+	if _, err := daemon.Enroll(t.Context(), o); !errors.Is(err, mesh.ErrWaiting) {
+		t.Fatal(err)
+	}
+	w := nas.waiting()[0]
+	if _, err := nas.client.Approve(t.Context(), &control.ApproveRequest{ID: w.ID, Words: w.Words}); err != nil {
+		t.Fatal(err)
+	}
+	looks.Store(away)
+	if _, err := daemon.Enroll(t.Context(), o); !errors.Is(err, mesh.ErrUnreachable) {
+		t.Fatal("not waited for, and yet:", err)
+	}
+	looks.Store(away)
+	o.Wait = time.Minute
+	if _, err := daemon.Enroll(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -92,16 +92,18 @@ func (d *Daemon) nextGroup() (keys.GroupSecret, trust.OpGroup, error) {
 	return s, trust.OpGroup{Generation: s.Generation, Commit: s.Commitment(d.meshID)}, nil
 }
 
-// appendGroup writes ops together with a new generation of the group secret, which is in use here before anybody can ask for it.
-func (d *Daemon) appendGroup(ops ...trust.Op) (trust.Change, uint64, error) {
+// appendGroup writes ops together with a new generation of the group secret, which is in use here before anybody can ask for it. then runs
+// before they are spread.
+func (d *Daemon) appendGroup(then func(trust.Change), ops ...trust.Op) (trust.Change, uint64, error) {
 	s, op, err := d.nextGroup()
 	if err != nil {
 		return trust.Change{}, 0, err
 	}
-	c, err := d.appendThen(func() {
+	c, err := d.appendThen(func(c trust.Change) {
 		if err := d.secrets.Add(d.store.Current(), s); err != nil {
 			d.log.Error("the new group secret is not in use here", "generation", s.Generation, "err", err)
 		}
+		then(c)
 	}, append(ops, op)...)
 	if err != nil {
 		return trust.Change{}, 0, err
@@ -118,7 +120,7 @@ func (d *Daemon) rotateGroup(actor, why string) (trust.Change, uint64, error) {
 	if _, err := d.audit.Append(e); err != nil {
 		return trust.Change{}, 0, control.Errorf(control.Degraded, "make room or repair the disk, then try again", "not done, because it could not be recorded: %w", err)
 	}
-	return d.appendGroup()
+	return d.appendGroup(func(trust.Change) {})
 }
 
 // RotateGroup implements control.Policy.

@@ -155,10 +155,13 @@ func (d *stateDir) join(ctx context.Context, o EnrollOptions, c *candidate) (*me
 			wait = w
 		case errors.Is(err, mesh.ErrRequestDenied):
 			return nil, errors.Join(err, d.forget(fileWaiting))
-		case wait == nil || !errors.Is(err, mesh.ErrUnreachable):
-			return nil, err // but an issuer that restarts while it is waited for is waited for too
+		case cfg.Waiting == nil || !errors.Is(err, mesh.ErrUnreachable):
+			return nil, err // but an issuer that restarts while it is waited for is waited for too, and so is one that was asked before
 		}
 		if !time.Now().Add(poll).Before(until) {
+			if wait == nil {
+				return nil, err
+			}
 			return nil, wait
 		}
 		select {
@@ -213,6 +216,9 @@ type candidate struct {
 // recognises and answers again. What else an attempt left is moved aside.
 func (d *stateDir) candidate(id keys.MeshID, passphrase string) (*candidate, error) {
 	c := &candidate{mesh: id, unlock: d.unlock(func() (string, error) { return passphrase, nil })}
+	if err := d.finishRotation(); err != nil {
+		return nil, err
+	}
 	m, cert, err := d.readMember()
 	switch {
 	case err == nil:

@@ -201,7 +201,8 @@ func keyKind(name string) (keys.KeyKind, bool) {
 	switch {
 	case name == fileRoot:
 		return keys.KindRoot, true
-	case name == fileNode:
+	case name == fileNode, name == fileNext, strings.HasPrefix(name, "node-old-") && strings.HasSuffix(name, ".age"),
+		strings.HasPrefix(name, "node-unused-") && strings.HasSuffix(name, ".age"):
 		return keys.KindNode, true
 	case name == fileIssuer, strings.HasPrefix(name, "issuer-old-") && strings.HasSuffix(name, ".age"):
 		return keys.KindIssuer, true

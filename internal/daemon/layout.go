@@ -42,6 +42,14 @@ type member struct {
 	Mesh        keys.MeshID `cbor:"2,keyasint"`
 	Certificate []byte      `cbor:"3,keyasint"`
 	Peers       [][]byte    `cbor:"4,keyasint"` // beacon envelopes the issuer told: where to begin
+	// Previous is the node id before the last rotation, whose audit log this node's follows; empty: none.
+	Previous []byte `cbor:"5,keyasint,omitempty"`
+}
+
+// previous is Previous as an id.
+func (m *member) previous() (id keys.NodeID) {
+	copy(id[:], m.Previous)
+	return id
 }
 
 type epochFile struct {
@@ -104,6 +112,9 @@ func (d *stateDir) keep(v any) {
 	}
 }
 
+// again is the same directory for another run of the daemon under the same lock: what a run opens ends with it.
+func (d *stateDir) again() *stateDir { return &stateDir{path: d.path, fs: d.fs, ring: d.ring} }
+
 // close gives everything back, last opened first.
 func (d *stateDir) close() {
 	for i := len(d.open) - 1; i >= 0; i-- {
@@ -138,6 +149,9 @@ func (d *stateDir) readMember() (*member, *identity.SignedCertificate, error) {
 	var m member
 	if err := wire.Unmarshal(b, &m); err != nil {
 		return nil, nil, fmt.Errorf("the file %s is damaged (%w): restore it from a backup, or enrol again with another --state", d.file(fileMember), err)
+	}
+	if n := len(m.Previous); n != 0 && n != 32 {
+		return nil, nil, fmt.Errorf("the file %s is damaged (a key of %d bytes): restore it from a backup", d.file(fileMember), n)
 	}
 	if m.Version != memberVersion {
 		return nil, nil, fmt.Errorf("the file %s has format %d, this program reads %d: update meshkey", d.file(fileMember), m.Version, memberVersion)
@@ -204,7 +218,7 @@ func (d *stateDir) fresh(keep ...string) error {
 // ours names what init and enroll write before the member file.
 func ours(name string) bool {
 	switch name {
-	case fileIdentity, fileNode, fileIssuer, fileRoot, fileEpoch, fileWaiting, fileRequest, fileReqKey, dirTrust, dirAudit:
+	case fileIdentity, fileNode, fileNext, fileRotation, fileIssuer, fileRoot, fileEpoch, fileWaiting, fileRequest, fileReqKey, dirTrust, dirAudit:
 		return true
 	}
 	return strings.HasPrefix(name, groupPrefix) && strings.HasSuffix(name, ".age") || strings.HasPrefix(name, fileInvites+".")

@@ -282,6 +282,8 @@ func (d *Daemon) dialError(target string, err error) error {
 		return control.Errorf(control.Denied, "ask an admin; look here with: meshkey status", "%s: %w", target, err)
 	case errors.Is(err, identity.ErrName):
 		return control.Errorf(control.Usage, "", "%w", err)
+	case errors.Is(err, mesh.ErrStaleView):
+		return control.Errorf(control.Degraded, "meshkey status", "%s: %w", target, mesh.ErrStaleView)
 	case errors.Is(err, mesh.ErrUnreachable), errors.Is(err, context.DeadlineExceeded):
 		return control.Errorf(control.Unreachable, "meshkey peers", "%s: %w", target, err)
 	}

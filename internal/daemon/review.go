@@ -145,18 +145,32 @@ func closeFS(f durable.FS) {
 	}
 }
 
+// verifyReport verifies a node's log and those of the keys it had before.
 func verifyReport(fsys durable.FS, node keys.NodeID, mesh keys.MeshID) (*control.AuditReport, error) {
 	began := time.Now()
-	r, err := audit.Verify(fsys, node, mesh)
+	all, err := audit.VerifyChain(fsys, node, mesh)
 	if err != nil {
 		return nil, err
 	}
+	r := all[0]
 	c := &control.AuditReport{
-		Log: r.Origin, OK: r.OK(), Size: r.Size, Signed: r.Signed, Checkpoint: r.Checkpoint.Time, Unwitnessed: true, Gaps: r.Gaps,
-		Recoveries: r.Recoveries, More: r.More, DurationMS: time.Since(began).Milliseconds(),
+		Log: r.Origin, OK: true, Size: r.Size, Signed: r.Signed, Checkpoint: r.Checkpoint.Time, Unwitnessed: true, Gaps: r.Gaps,
+		Recoveries: r.Recoveries,
 	}
-	for _, p := range r.Problems {
-		c.Findings = append(c.Findings, control.AuditFinding{Kind: string(p.Kind), First: p.First, Last: p.Last, File: p.File, Text: p.Detail})
+	for i, r := range all {
+		c.OK, c.More = c.OK && r.OK(), c.More+r.More
+		log := ""
+		if i > 0 {
+			log = r.Origin
+			c.Before = append(c.Before, control.AuditBefore{Log: log, Size: r.Size, OK: r.OK()})
+		}
+		for _, p := range r.Problems {
+			c.Findings = append(c.Findings, control.AuditFinding{Log: log, Kind: string(p.Kind), First: p.First, Last: p.Last, File: p.File, Text: p.Detail})
+		}
+		if f := r.Follows; f != nil && f.State != "" {
+			c.Before = append(c.Before, control.AuditBefore{Log: audit.Origin(mesh, f.Node), State: f.State})
+		}
 	}
+	c.DurationMS = time.Since(began).Milliseconds()
 	return c, nil
 }

@@ -49,7 +49,7 @@ func (d *Daemon) Revoke(ctx context.Context, by control.Caller, r *control.Revok
 	if err := d.removalRecord(by, audit.Event{Code: audit.NodeRevoke, Target: id.Compact(), Reason: r.Reason, Before: res.Node.Name}); err != nil {
 		return nil, err
 	}
-	c, err := d.revoke(id, r.Now, res)
+	c, err := d.revoke(trust.OpRevokeNode{Node: id}, r.Now, res, func(trust.Change) {})
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +58,10 @@ func (d *Daemon) Revoke(ctx context.Context, by control.Caller, r *control.Revok
 }
 
 // revoke writes the revocation, in one entry with a new group secret if this node makes those and the last one is not too young. What
-// keeps a new secret from being made does not keep the node from being revoked.
-func (d *Daemon) revoke(id keys.NodeID, now bool, res *control.RevokeResult) (trust.Change, error) {
+// keeps a new secret from being made does not keep the node from being revoked. then runs when it is written, before it has an effect.
+func (d *Daemon) revoke(op trust.OpRevokeNode, now bool, res *control.RevokeResult, then func(trust.Change)) (trust.Change, error) {
 	d.issuing.Lock()
 	defer d.issuing.Unlock()
-	op := trust.OpRevokeNode{Node: id}
 	age := d.trustNow() - d.store.Current().GroupSince()
 	switch {
 	case !d.groupIssuer():
@@ -76,7 +75,7 @@ func (d *Daemon) revoke(id keys.NodeID, now bool, res *control.RevokeResult) (tr
 			Next: "meshkey rotate --group --now",
 		})
 	default:
-		c, gen, err := d.appendGroup(op)
+		c, gen, err := d.appendGroup(then, op)
 		if err == nil {
 			res.Generation = gen
 			return c, nil
@@ -84,7 +83,7 @@ func (d *Daemon) revoke(id keys.NodeID, now bool, res *control.RevokeResult) (tr
 		d.log.Error("the group secret was not changed with the revocation", "err", err)
 		res.Warnings = append(res.Warnings, control.Warning{Code: "group-failed", Text: "the group secret was not changed: " + err.Error(), Next: "meshkey rotate --group --now"})
 	}
-	return d.append(op)
+	return d.appendThen(then, op)
 }
 
 // revocable finds the node to revoke, expired and conflicting ones included.

@@ -44,6 +44,7 @@ type Options struct {
 	Seeds        []string         // host:port to ask for a beacon
 	ReadGroup    *uint32          // gid whose members may read the control socket
 	Unrecorded   mesh.Unrecorded  // what to do while the audit log cannot be written
+	HeadEvery    time.Duration    // between two heads of an issuer; 0: 300 s
 
 	// Passphrase is asked if the key files are sealed to one.
 	Passphrase func() (string, error)
@@ -84,6 +85,10 @@ type Daemon struct {
 	// set once the node is ready, before the control socket serves
 	serviceCtx context.Context
 
+	rotating sync.Mutex    // held while the own key changes
+	resume   chan struct{} // capacity 1: a rotation was left unfinished
+	next     atomic.Int32  // what comes after this run
+
 	issuing  sync.Mutex // held while a number of the own chain is taken and used
 	exposing sync.Mutex // held while the set of services changes
 	watchers sync.WaitGroup
@@ -108,17 +113,52 @@ func Run(ctx context.Context, o Options) error {
 	if dir.ring, err = openRing(o.Keys); err != nil {
 		return err
 	}
+	if o.Ready != nil {
+		o.Ready = sync.OnceFunc(o.Ready)
+	}
+	for {
+		next, err := runOnce(ctx, o, dir.again())
+		switch {
+		case err != nil:
+			return err
+		case next == nextLeave:
+			kept, err := dir.leave()
+			if err == nil {
+				o.Log.Info("this node has left its mesh", "kept", kept)
+			}
+			return err
+		case next == nextStop || ctx.Err() != nil:
+			return nil
+		}
+		o.Log.Info("starting again with another key")
+	}
+}
+
+// What comes after a run of the daemon.
+const (
+	nextStop  = iota
+	nextAgain // another one: the node's key has changed
+	nextLeave // nothing: this host is no member any more
+)
+
+// runOnce runs the daemon until ctx ends, a client asks it to stop, or its own membership has changed.
+func runOnce(ctx context.Context, o Options, dir *stateDir) (next int32, err error) {
+	defer dir.close()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	d := &Daemon{opts: o, log: o.Log, dir: dir, started: time.Now(), stop: stop, services: map[string]*exposed{}}
+	d := &Daemon{opts: o, log: o.Log, dir: dir, started: time.Now(), stop: stop, resume: make(chan struct{}, 1), services: map[string]*exposed{}}
 	if err := d.open(); err != nil {
-		return err
+		return nextStop, err
 	}
-	return d.run(ctx)
+	err = d.run(ctx)
+	return d.next.Load(), err
 }
 
 // open reads everything the daemon is made of.
 func (d *Daemon) open() error {
+	if err := d.dir.finishRotation(); err != nil {
+		return err
+	}
 	m, cert, err := d.dir.readMember()
 	if err != nil {
 		return err
@@ -153,7 +193,7 @@ func (d *Daemon) open() error {
 	if err != nil {
 		return err
 	}
-	if d.audit, err = audit.Open(afs, d.key, m.Mesh, audit.Options{AllowDegraded: true, Logger: d.log}); err != nil {
+	if d.audit, err = audit.Open(afs, d.key, m.Mesh, audit.Options{Previous: m.previous(), AllowDegraded: true, Logger: d.log}); err != nil {
 		return err
 	}
 	d.dir.keep(d.audit)
@@ -193,7 +233,7 @@ func (d *Daemon) openNode(m *member, unlock keys.Unlock) error {
 	cfg := mesh.Config{
 		Key: d.key, Certificate: d.cert, Secrets: d.secrets, Trust: d.store, Audit: d.audit, Network: network, State: d.dir.fs,
 		Epoch: epoch, AES: hasAES(), Issuer: issuer, Endpoints: d.opts.Endpoints, Peers: m.Peers, Seeds: d.opts.Seeds,
-		Version: d.opts.Version.Version, Save: d.saveCertificate, Health: d.hostHealth, Log: d.log, Unrecorded: d.opts.Unrecorded,
+		Version: d.opts.Version.Version, Save: d.saveCertificate, Health: d.hostHealth, Leaving: d.leaving, Log: d.log, Unrecorded: d.opts.Unrecorded,
 	}
 	rand.Read(cfg.Boot[:])
 	rand.Read(cfg.Seed[:])
@@ -236,7 +276,7 @@ func (d *Daemon) run(ctx context.Context) error {
 	}
 	defer sock.Close()
 	d.server = control.NewServer(control.ServerConfig{
-		Backend: control.Backend{View: d, Offer: d, Policy: d, Invites: d, Audit: d, Connect: d, Process: d, Roots: d},
+		Backend: control.Backend{View: d, Offer: d, Policy: d, Invites: d, Audit: d, Connect: d, Process: d, Roots: d, Life: d},
 		Owner:   uint32(os.Getuid()), ReadGroup: d.opts.ReadGroup, Log: d.log,
 	})
 	if _, err := d.audit.Append(audit.Event{Code: audit.DaemonStart, Actor: uidName(uint32(os.Getuid())), Target: d.opts.Version.Version}); err != nil {
@@ -266,6 +306,8 @@ func (d *Daemon) run(ctx context.Context) error {
 		failed <- named("the control socket", d.server.Run(nctx, sock))
 	})
 	inner.Go(func() { d.selfCheck(nctx) })
+	inner.Go(func() { d.keepHeads(nctx) })
+	inner.Go(func() { d.resumeRotation(nctx) })
 	select {
 	case <-ctx.Done():
 		err = nil
@@ -295,11 +337,11 @@ func named(what string, err error) error {
 
 // append writes own trust ops: durable first, from the reserve if the disk is full, then spread.
 func (d *Daemon) append(ops ...trust.Op) (trust.Change, error) {
-	return d.appendThen(func() {}, ops...)
+	return d.appendThen(func(trust.Change) {}, ops...)
 }
 
 // appendThen runs then between the writing and the spreading.
-func (d *Daemon) appendThen(then func(), ops ...trust.Op) (trust.Change, error) {
+func (d *Daemon) appendThen(then func(trust.Change), ops ...trust.Op) (trust.Change, error) {
 	signer := d.signer()
 	if signer == nil {
 		return trust.Change{}, errNotIssuer()
@@ -321,7 +363,7 @@ func (d *Daemon) appendThen(then func(), ops ...trust.Op) (trust.Change, error) 
 	if err != nil {
 		return trust.Change{}, err
 	}
-	then()
+	then(c)
 	d.node.Publish(c)
 	return c, nil
 }

@@ -9,21 +9,25 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh"
 )
 
 // selfCheckEvery is how often the daemon looks after itself.
 const selfCheckEvery = 60 * time.Second
 
-// selfCheck repairs what it can: the reserve of disk space is filled again after it was used, and the group secret is changed when it is
-// due.
+// selfCheck repairs what it can: the reserve of disk space is filled again after it was used, the group secret is changed when it is
+// due, and certificates that come near their end are told to the log.
 func (d *Daemon) selfCheck(ctx context.Context) {
 	tick := time.NewTicker(selfCheckEvery)
 	defer tick.Stop()
+	told := map[keys.NodeID]int{}
+	d.watchExpiry(told)
 	for {
 		select {
 		case <-tick.C:
 			d.keepGroupFresh()
+			d.watchExpiry(told)
 			if d.reserve != nil {
 				if err := d.reserve.Refill(); err != nil {
 					d.log.Warn("the reserve of disk space is not full", "err", err)

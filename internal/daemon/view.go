@@ -15,7 +15,7 @@ import (
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
-// expiryWarning is how long before its end a certificate is warned about.
+// expiryWarning is how long before its end an issuer's key is warned about.
 const expiryWarning = 30 * 24 * time.Hour
 
 // Version implements control.Process.
@@ -74,8 +74,9 @@ func (d *Daemon) Status(ctx context.Context) (*control.Status, error) {
 		}
 		s.Interfaces = append(s.Interfaces, control.Interface{Name: i.Name, Addresses: i.Addresses, State: state})
 	}
-	s.Warnings = d.warnings(peers.Peers)
-	if s.Audit.State != "ok" {
+	s.Expiring, s.ExpiringAll = expiring(st, now, d.key.NodeID())
+	s.Warnings = d.warnings(peers.Peers, s.Expiring)
+	if s.Audit.State != "ok" || s.Trust.Stale && s.Trust.StaleAction == "restrict" {
 		s.State = "degraded"
 	}
 	return s, nil
@@ -100,6 +101,7 @@ func (d *Daemon) trustInfo(st *trust.State, now int64) control.TrustInfo {
 			t.Upgrade = true
 		}
 	}
+	freshness(&t, st.View(now))
 	return t
 }
 
@@ -116,7 +118,7 @@ func (d *Daemon) auditInfo() control.AuditInfo {
 }
 
 // warnings are what works but needs attention, each with its next step.
-func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
+func (d *Daemon) warnings(peers []control.Peer, ends []control.Expiry) []control.Warning {
 	var out []control.Warning
 	warn := func(code, text, next string) { out = append(out, control.Warning{Code: code, Text: text, Next: next}) }
 	if a := d.audit.Status(); a.Degraded != nil {
@@ -125,29 +127,25 @@ func (d *Daemon) warnings(peers []control.Peer) []control.Warning {
 	if err := d.store.Err(); err != nil {
 		warn("trust-unwritten", "the trust log cannot be written: "+err.Error(), "make room or repair the disk; it recovers by itself")
 	}
-	if d.store.ClockBehind(time.Now().Unix()) {
-		warn("clock-behind", "this machine's clock stands before what the mesh has signed", "set the clock")
+	out = append(out, d.floorWarning(time.Now())...)
+	out = append(out, expiryWarnings(ends)...)
+	if w, ok := d.rotationWarning(); ok {
+		out = append(out, w)
 	}
-	if left := time.Until(d.node.CertificateNotAfter()); left < expiryWarning {
-		warn("expires-soon", "this node's certificate ends in "+days(left), "meshkey invite "+d.cert.Name+" on an issuer, then meshkey enroll here")
-	}
-	out = append(out, d.rootWarnings(d.store.Current(), d.trustNow())...)
+	out = append(out, racedWarnings(d.store.Current(), d.trustNow())...)
+	st, now := d.store.Current(), d.trustNow()
+	out = append(out, d.rootWarnings(st, now)...)
+	out = append(out, staleWarnings(st.View(now))...)
 	for _, p := range peers {
 		name := p.Name
 		if name == "" {
 			name = p.ID
 		}
-		if left := time.Until(p.NotAfter); left > 0 && left < expiryWarning {
-			warn("peer-expires-soon", name+"'s certificate ends in "+days(left), "meshkey invite "+name)
-		}
 		if slices.Contains(p.Flags, "name_conflict") {
 			warn("name-conflict", name+" is a name of two live members and resolves to neither", "revoke one of them by its id")
 		}
-		if slices.Contains(p.Flags, "clock_skew") {
-			warn("clock-skew", name+"'s clock is more than two minutes off", "set its clock")
-		}
 	}
-	return out
+	return append(out, clockWarnings(peers)...)
 }
 
 func days(d time.Duration) string {
@@ -160,6 +158,9 @@ func days(d time.Duration) string {
 // Peers implements control.Viewer.
 func (d *Daemon) Peers(context.Context) (*control.Peers, error) {
 	out := &control.Peers{Peers: []control.Peer{}}
+	st, now := d.store.Current(), d.trustNow()
+	info := d.trustInfo(st, now)
+	out.Trust = &info
 	for _, p := range d.node.Peers() {
 		c := control.Peer{
 			NodeRef: control.NodeRef{Name: p.Name, ID: p.Node.Compact()}, State: p.State, Tags: p.Tags, Since: p.Since, LastSeen: p.Seen,
@@ -177,8 +178,9 @@ func (d *Daemon) Peers(context.Context) (*control.Peers, error) {
 			c.Reason = ""
 		}
 		if p.Health != nil {
-			c.Version = p.Health.Version
+			c.Version, c.Health = p.Health.Version, healthDoc(&p)
 		}
+		c.View = peerView(&p, now)
 		if p.Conflict {
 			c.Flags = append(c.Flags, "name_conflict")
 		}

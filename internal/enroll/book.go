@@ -55,6 +55,8 @@ type record struct {
 	Request    []byte            `cbor:"16,keyasint,omitempty"`
 	Channel    []byte            `cbor:"17,keyasint,omitempty"`
 	Address    string            `cbor:"18,keyasint,omitempty"`
+	Old        []byte            `cbor:"19,keyasint,omitempty"`
+	Sig        []byte            `cbor:"20,keyasint,omitempty"`
 }
 
 // Spend is one use of an invite, or one approved request file.
@@ -66,6 +68,8 @@ type Spend struct {
 	Allow       []trust.What // granted in the same entry
 	Channel     keys.Hash    // what the confirmation words are of; zero in records of the first release
 	Time        int64
+
+	rotation *Rotation // of its invite
 }
 
 // Invite is what the issuer knows of an invite it made. Times are unix seconds.
@@ -83,6 +87,8 @@ type Invite struct {
 	Approval   bool         // a person decides about each request
 	Spends     []Spend
 	Removed    int64 // 0: not removed
+	// Rotation makes it the invite of one key, to which a member's name passes; nobody is shown such an invite.
+	Rotation *Rotation
 
 	requests map[keys.NodeID]*Request
 }
@@ -159,8 +165,13 @@ func (b *Book) applyLocked(r *record) error {
 		if v != nil {
 			return fmt.Errorf("invite %s created twice", r.ID)
 		}
+		rot, err := rotationOf(r)
+		if err != nil {
+			return err
+		}
 		b.invites[r.ID] = &Invite{
-			ID: r.ID, Name: r.Name, Tags: r.Tags, Created: r.Time, Expiry: r.Expiry, Uses: r.Uses, Life: r.Life,
+			Rotation: rot,
+			ID:       r.ID, Name: r.Name, Tags: r.Tags, Created: r.Time, Expiry: r.Expiry, Uses: r.Uses, Life: r.Life,
 			RenewUntil: r.RenewUntil, UID: r.UID, Allow: r.Allow, Approval: r.Approval, requests: map[keys.NodeID]*Request{},
 		}
 	case kindSpent, kindFile:
@@ -174,6 +185,7 @@ func (b *Book) applyLocked(r *record) error {
 			}
 			b.files[s.Channel] = s
 		} else {
+			s.rotation = v.Rotation
 			v.Spends = append(v.Spends, *s)
 		}
 		b.serial = max(b.serial, r.Serial)
@@ -280,22 +292,10 @@ func (b *Book) Create(v Invite, now int64) error {
 	})
 }
 
-func checkAllow(list []trust.What) error {
-	if len(list) > MaxAllow {
-		return fmt.Errorf("at most %d services are allowed with an enrolment; grant the others afterwards", MaxAllow)
-	}
-	for _, w := range list {
-		if err := w.Check(); err != nil {
-			return fmt.Errorf("allowed service: %w", err)
-		}
-	}
-	return nil
-}
-
 func (b *Book) openLocked(now int64) int {
 	n := 0
 	for _, v := range b.invites {
-		if v.Status(now) == "open" {
+		if v.Rotation == nil && v.Status(now) == "open" {
 			n++
 		}
 	}
@@ -325,7 +325,7 @@ func (b *Book) List(now int64) []Invite {
 	defer b.mu.Unlock()
 	var out []Invite
 	for _, v := range b.invites {
-		if now-v.Expiry < keepAfterExpiry {
+		if v.Rotation == nil && now-v.Expiry < keepAfterExpiry {
 			c := *v
 			c.Spends, c.requests = append([]Spend(nil), v.Spends...), nil
 			out = append(out, c)
@@ -342,7 +342,8 @@ func (b *Book) List(now int64) []Invite {
 
 // Answerable reports whether a handshake naming the invite deserves an answer at all: it exists, its time is not over and it was
 // not taken back unused. A spent invite is answered until it expires, because the answer may have been lost, and one by which
-// somebody asked for approval as long as that request lives. Strangers ask this, so it does not wait for a transaction, nor for the
+// somebody asked for approval as long as that request lives; that of a rotation for ever, be it
+// with a no. Strangers ask this, so it does not wait for a transaction, nor for the
 // disk behind it.
 func (b *Book) Answerable(id identity.InviteID, now int64) bool {
 	b.view.RLock()
@@ -350,6 +351,9 @@ func (b *Book) Answerable(id identity.InviteID, now int64) bool {
 	v := b.invites[id]
 	if v == nil {
 		return false
+	}
+	if v.Rotation != nil {
+		return true // its key has to learn what became of it, however late it comes back
 	}
 	for _, r := range v.requests {
 		if r.alive(now) {
@@ -368,6 +372,10 @@ func (b *Book) usableLocked(id identity.InviteID, node keys.NodeID, now int64) (
 	r := v.requests[node]
 	again = v.spendOf(node)
 	switch {
+	case v.Rotation != nil && v.Rotation.New != node:
+		return nil, nil, ErrUsed
+	case v.Rotation != nil && again != nil:
+		return v, again, nil // the old key is revoked: without this answer the machine has none
 	case now >= v.Expiry && (r == nil || !r.alive(now)):
 		return nil, nil, ErrExpired
 	case again != nil:

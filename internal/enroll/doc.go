@@ -8,6 +8,7 @@
 //
 //	kind 1 created   4: name, 5: tags, 6: expiry, 7: uses, 8: certificate life in seconds, 9: renew_until, 10: uid of the admin,
 //	                 14: [what, as in a grant op of package trust] ≤ 16, 15: true if a person decides about each request
+//	                 of a rotation also 11: new node id, 19: old node id, 20: the old key's signature, label rotate, over old || new
 //	kind 2 spent     4: name, 10: uid of who approved, 11: node id, 12: serial, 13: certificate envelope, 14: as above,
 //	                 17: channel binding bstr32, what the confirmation words are of
 //	kind 3 removed   10: uid of the admin
@@ -53,6 +54,17 @@
 // the issuer does not have now. Nothing but the log remembers a renewal: who asks again early gets the same certificate, made anew from
 // the log, byte for byte. No certificate lasts longer than its renew_until, unless that is 0.
 //
+// # Rotation
+//
+// A member's name, tags and grants pass to a new key in the entry that enrols it and revokes the old one. The member asks with a request of
+// the new key and the old key's signature over both; the issuer notes both keys as an invite of one use for the new key alone, and the new
+// key enrols by it like any newcomer. Until that entry the old key is the member. The new certificate is as long as the old one was, and
+// has its renew_until; one that is not renewed any more ends when the old one would have. An issuer needs the rights to enrol and to
+// revoke, the old key must be a member in force and not revoked, when it asks and when the new key enrols, and the new key unknown to the
+// log. A day has at most 8 rotations of a member, asked for or done, and its life at most trust.MaxRotations. Such an invite is shown to
+// nobody, and its key is answered while it is a member in force, long after the invite's own end: the old one is revoked, so a machine that was
+// off in between has nothing else.
+//
 // # Files
 //
 //	request  = "mk1q" || {1: request envelope bstr (package identity), 2: HPKE public key bstr1216}                 ≤ 2048 bytes
@@ -70,13 +82,6 @@
 // down to it, the certificate is this node's and in force by that log, and the log commits to the group secret.
 //
 // The magic's third character is the version of both files; another meaning gets another one.
-//
-// # Renewal
-//
-// A member that proves its key gets a certificate with the name, tags, length of life and renew_until that the log has for it, from the
-// moment half of its life is over until 30 days after its end, but never after renew_until, never once revoked, and never with rights
-// the issuer does not have now. Nothing but the log remembers a renewal: who asks again early gets the same certificate, made anew from
-// the log, byte for byte.
 //
 // # Not provided
 //

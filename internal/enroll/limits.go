@@ -35,6 +35,11 @@ const (
 	maxFrames = MaxResponseFile / 100
 	// MaxPeers bounds the peer records of an answer: enough to find the mesh with most of them gone.
 	MaxPeers = 24
+	// rotationLife is how long a rotation may be finished once it was asked for, in seconds: a machine that was switched off in the middle
+	// is back in a week, or asks anew.
+	rotationLife = 7 * 24 * 3600
+	// maxRotationsDay bounds the rotations of one member in a day, asked for or done: each costs records that are never forgotten.
+	maxRotationsDay = 8
 	// MaxInviteLife is the longest an invite may live, in seconds; the default is an hour.
 	MaxInviteLife = 30 * 24 * 3600
 	// DefaultInviteLife in seconds.

@@ -18,6 +18,7 @@ type plan struct {
 	life       int64
 	renewUntil int64
 	allow      []trust.What
+	rotation   *Rotation // the key whose name this is, if it hands it over
 }
 
 // Approval is what a person decided about a request. Zero fields leave what the invite, or the request file, says.
@@ -35,6 +36,9 @@ type Approval struct {
 
 // planLocked says what a node would get by an invite, a being what a person changed.
 func (i *Issuer) planLocked(v *Invite, node keys.NodeID, now int64, a *Approval) (plan, error) {
+	if v.Rotation != nil {
+		return i.planRotation(v.Rotation, now)
+	}
 	p := plan{
 		name: i.nameLocked(v, node), tags: v.Tags, life: v.Life, renewUntil: v.RenewUntil, allow: v.Allow,
 	}
@@ -87,12 +91,29 @@ func (i *Issuer) admissible(p plan, node keys.NodeID, now int64) error {
 	if m, ok := st.LiveMember(node, now); ok && m.Name != p.name {
 		return fmt.Errorf("%w: %s", ErrOtherName, m.Name)
 	}
+	if p.rotation != nil {
+		if err := i.handover(p.rotation, now); err != nil {
+			return err
+		}
+	}
 	for _, other := range st.ByName(p.name, now) {
-		if other != node {
+		if other != node && (p.rotation == nil || other != p.rotation.Old) {
 			return fmt.Errorf("%w: %s", ErrNameTaken, p.name)
 		}
 	}
 	return i.may(p.tags, p.life, p.allow)
+}
+
+func checkAllow(list []trust.What) error {
+	if len(list) > MaxAllow {
+		return fmt.Errorf("at most %d services are allowed with an enrolment; grant the others afterwards", MaxAllow)
+	}
+	for _, w := range list {
+		if err := w.Check(); err != nil {
+			return fmt.Errorf("allowed service: %w", err)
+		}
+	}
+	return nil
 }
 
 // nameLocked is the name a node gets by an invite: the invite's own if it is for one machine; else the one it has of this invite's
@@ -142,7 +163,7 @@ func (i *Issuer) repairLocked() error {
 		if i.admissible(planOf(cert, s), cert.Node, i.Now()) != nil {
 			continue // it would not be admitted any more, so its serial may be passed over
 		}
-		if err := i.enter(cert, s.Allow); err != nil {
+		if err := i.enter(cert, s); err != nil {
 			return err
 		}
 	}
@@ -151,7 +172,7 @@ func (i *Issuer) repairLocked() error {
 
 // planOf is the plan a spend was made by.
 func planOf(cert *identity.SignedCertificate, s *Spend) plan {
-	return plan{name: cert.Name, tags: cert.Tags, life: cert.NotAfter - cert.NotBefore, renewUntil: cert.RenewUntil, allow: s.Allow}
+	return plan{name: cert.Name, tags: cert.Tags, life: cert.NotAfter - cert.NotBefore, renewUntil: cert.RenewUntil, allow: s.Allow, rotation: s.rotation}
 }
 
 func (i *Issuer) parse(s *Spend) (*identity.SignedCertificate, error) {
@@ -176,6 +197,10 @@ func (i *Issuer) certificate(s *Spend) (*identity.SignedCertificate, error) {
 		if _, revoked := st.CertRevoked(cert.Issuer, cert.Serial); revoked {
 			return nil, ErrRevoked
 		}
+		// An invite has an end of its own; a rotation's lasts as long as what it gave. The answer carries the newest group secret.
+		if _, live := st.LiveMember(cert.Node, i.Now()); s.rotation != nil && !live {
+			return nil, ErrExpired
+		}
 		return cert, nil
 	}
 	return cert, i.admissible(planOf(cert, s), cert.Node, i.Now())
@@ -190,7 +215,7 @@ func (i *Issuer) answerLocked(s *Spend, recorded Record) (*Grant, error) {
 	if err := recorded.call(cert, true); err != nil {
 		return nil, err
 	}
-	if err := i.logged(cert, s.Allow); err != nil {
+	if err := i.logged(cert, s); err != nil {
 		return nil, err
 	}
 	return &Grant{Certificate: cert, Channel: s.Channel, Again: true}, nil
@@ -218,7 +243,7 @@ func (i *Issuer) spendLocked(r *record, p plan, node keys.NodeID, now int64, rec
 	if err := i.Book.writeLocked(r); err != nil {
 		return nil, err
 	}
-	if err := i.logged(cert, p.allow); err != nil {
+	if err := i.logged(cert, &Spend{Allow: p.allow, rotation: p.rotation}); err != nil {
 		return nil, err
 	}
 	return &Grant{Certificate: cert, Channel: keys.Hash(padded(r.Channel))}, nil
@@ -231,7 +256,7 @@ func (i *Issuer) serialLocked() uint64 {
 }
 
 // logged sees to it that a spent certificate is in the log and counts there.
-func (i *Issuer) logged(cert *identity.SignedCertificate, allow []trust.What) error {
+func (i *Issuer) logged(cert *identity.SignedCertificate, s *Spend) error {
 	if i.State().Logged(cert) {
 		return nil
 	}
@@ -241,7 +266,7 @@ func (i *Issuer) logged(cert *identity.SignedCertificate, allow []trust.What) er
 	if cert.Serial <= i.State().MaxSerial(i.Key.Public()) {
 		return fmt.Errorf("%w: its enrolment was passed over; make a new invite", ErrMayNot)
 	}
-	if err := i.enter(cert, allow); err != nil {
+	if err := i.enter(cert, s); err != nil {
 		return err
 	}
 	if !i.State().Logged(cert) {
@@ -250,14 +275,18 @@ func (i *Issuer) logged(cert *identity.SignedCertificate, allow []trust.What) er
 	return nil
 }
 
-// enter appends the entry of an enrolment: the certificate and what its node may use, in one, so that no crash gives one without the
-// other. A grant in force already is not written twice.
-func (i *Issuer) enter(cert *identity.SignedCertificate, allow []trust.What) error {
+// enter appends the entry of an enrolment: the certificate, what its node may use, and the revocation of the key it follows, in one, so
+// that no crash gives one without the others. A grant in force already is not written twice.
+func (i *Issuer) enter(cert *identity.SignedCertificate, s *Spend) error {
+	allow := s.Allow
 	if i.Numbers != nil {
 		i.Numbers.Lock()
 		defer i.Numbers.Unlock()
 	}
 	ops := []trust.Op{trust.EnrollOp(cert)}
+	if r := s.rotation; r != nil {
+		ops = append(ops, trust.OpRevokeNode{Node: r.Old, Reason: trust.RevokeRotated, Successor: &trust.Successor{Node: r.New, Sig: r.Sig}})
+	}
 	st := i.State()
 	status, _ := st.IssuerStatus(i.Key.Public())
 	who, has := trust.NodeTarget(cert.Node), map[trust.What]bool{}

@@ -20,7 +20,10 @@ var (
 )
 
 // Due reports when a certificate is to be renewed: after two thirds of its life.
-func Due(c *identity.Certificate) int64 { return c.NotBefore + (c.NotAfter-c.NotBefore)/3*2 }
+func Due(c *identity.Certificate) int64 { return DueOf(c.NotBefore, c.NotAfter) }
+
+// DueOf is Due for a certificate's two ends.
+func DueOf(notBefore, notAfter int64) int64 { return notBefore + (notAfter-notBefore)/3*2 }
 
 // Renew gives a member a new certificate with the name, the tags and the length of life that the log has for it; the request's are not
 // looked at. A member whose answer was lost gets the same certificate again. record, which may be nil, is told the certificate before

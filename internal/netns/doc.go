@@ -22,7 +22,7 @@
 // # Networks
 //
 // [New] makes a network for one test; its end removes it. [Net.Bridge] is a switch, [Net.Host] a machine with a network
-// namespace of its own, [Bridge.Attach] a cable. Several networks can exist at once, with equal addresses. A host runs programs
+// namespace of its own, [Bridge.Attach] a cable, [Net.Cable] one without a switch. Several networks can exist at once, with equal addresses. A host runs programs
 // with [Host.Command] and Go code with [Host.Do], is filtered with [Host.NFT], observed with [Host.Capture].
 //
 // # The guard
@@ -34,6 +34,6 @@
 //
 // # What this is not
 //
-// No part of the product: only tests import it. It is the one package besides the command that reads the environment, because a
+// No part of the product: only tests and the benchmark import it. It is the one package besides the command that reads the environment, because a
 // re-executed test binary has no other place to be told where it came from.
 package netns

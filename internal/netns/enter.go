@@ -60,6 +60,15 @@ func Inside() error {
 	return compare(mark, here)
 }
 
+// Why is [Inside] with the reason why [Main] could not get in, if it tried.
+func Why() error {
+	err := Inside()
+	if why := os.Getenv(whyEnv); err != nil && why != "" {
+		return errors.New(why)
+	}
+	return err
+}
+
 // compare refuses a marker that does not name two namespaces, and a place that is one of those it names.
 func compare(mark, here string) error {
 	outside, inside := strings.Fields(mark), strings.Fields(here)

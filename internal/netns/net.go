@@ -3,7 +3,6 @@ package netns
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -23,10 +21,19 @@ var networks atomic.Uint32
 // nsPath is where ip(8) keeps a named network namespace.
 func nsPath(name string) string { return filepath.Join("/var/run/netns", name) }
 
+// TB is the part of [testing.TB] that a network needs of the test it belongs to. A program that has no test gives its own: Fatalf and
+// Skipf must not return.
+type TB interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+	Cleanup(func())
+}
+
 // Net is one test's network. It is used from the test's goroutine; the commands of its hosts from any.
 type Net struct {
 	// Immutable.
-	t  testing.TB
+	t  TB
 	id uint32
 	sw string // network namespace that holds the bridges
 
@@ -37,12 +44,9 @@ type Net struct {
 }
 
 // New makes an empty network that ends with the test. Outside a namespace it skips the test, or fails it if MESHKEY_E2E=1.
-func New(t testing.TB) *Net {
+func New(t TB) *Net {
 	t.Helper()
-	if err := Inside(); err != nil {
-		if why := os.Getenv(whyEnv); why != "" {
-			err = errors.New(why)
-		}
+	if err := Why(); err != nil {
 		if os.Getenv(requireEnv) == "1" {
 			t.Fatalf("namespaces are required (%s=1): %v", requireEnv, err)
 		}
@@ -92,7 +96,7 @@ func (n *Net) in(space, name string, args ...string) string {
 	return n.run("nsenter", append([]string{"--net=" + nsPath(space), "--", name}, args...)...)
 }
 
-func output(t testing.TB, build func(context.Context) *exec.Cmd) string {
+func output(t TB, build func(context.Context) *exec.Cmd) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
 	defer cancel()
@@ -158,6 +162,22 @@ func (l *Link) AddAddr(prefix string) {
 func (l *Link) DelAddr(prefix string) {
 	l.Host.net.t.Helper()
 	l.Host.net.run("ip", "-n", l.Host.space, "addr", "del", prefix, "dev", l.Dev)
+}
+
+// Cable joins two hosts directly, without a switch between them, and gives each end's new interface its address with prefix length.
+func (n *Net) Cable(a *Host, prefixA string, b *Host, prefixB string) {
+	n.t.Helper()
+	devA, devB := fmt.Sprintf("eth%d", a.links), fmt.Sprintf("eth%d", b.links)
+	a.links++
+	b.links++
+	n.run("ip", "-n", a.space, "link", "add", devA, "type", "veth", "peer", "name", devB, "netns", b.space)
+	for _, end := range []struct {
+		h           *Host
+		dev, prefix string
+	}{{a, devA, prefixA}, {b, devB, prefixB}} {
+		n.run("ip", "-n", end.h.space, "addr", "add", end.prefix, "dev", end.dev, "brd", "+")
+		n.run("ip", "-n", end.h.space, "link", "set", end.dev, "up")
+	}
 }
 
 // Up takes the host's interface up.

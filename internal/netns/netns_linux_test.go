@@ -114,6 +114,18 @@ func (r *recorder) Fatalf(_ string, a ...any) {
 	runtime.Goexit()
 }
 
+func TestCable(t *testing.T) {
+	n := New(t)
+	a, b := n.Host("a"), n.Host("b")
+	n.Cable(a, "10.0.1.1/24", b, "10.0.1.2/24")
+	n.Cable(a, "10.0.2.1/24", b, "10.0.2.2/24")
+	exchange(t, a, b, "10.0.1.2:80")
+	exchange(t, a, b, "10.0.2.2:80")
+	if out := n.in(n.sw, "ip", "-o", "link"); strings.Count(out, "\n") != 1 {
+		t.Errorf("a cable has ends on the switch:\n%s", out)
+	}
+}
+
 func TestHostsAndBridges(t *testing.T) {
 	n := New(t)
 	br := n.Bridge("lan")

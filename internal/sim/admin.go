@@ -60,17 +60,34 @@ func (w *World) Fork(issuer int, at, other, gone, also *Node) (a, b trust.Change
 // CutOff signs the next root at a node: it ends an issuer's chain at an entry, and chooses the branch that entry is on.
 func (w *World) CutOff(at *Node, issuer int, last trust.Change) {
 	w.note(at, "signs a root that ends issuer %d at entry %d", issuer, last.Seq)
-	raw, err := w.reference.Current().NewRoot(epoch0+int64(w.now/time.Second), func(r *trust.Root) {
+	w.nextRoot(at, func(r *trust.Root) {
 		for i := range r.Issuers {
 			if r.Issuers[i].ID == w.law.issuers[issuer].Public() {
 				r.Issuers[i].Caps, r.Issuers[i].Cutoff = 0, &trust.Cutoff{Seq: last.Seq, Hash: last.Entry.Hash()}
 			}
 		}
-	}, w.law.root)
+	})
+	w.cutAt = w.now // who was revoked by the other branch may come back
+}
+
+// Limit signs the next root at a node: a view without a head for so long is stale, and restricted if so wanted.
+func (w *World) Limit(at *Node, stale time.Duration, restrict bool) {
+	w.note(at, "signs a root by which a view is stale after %v", stale)
+	w.nextRoot(at, func(r *trust.Root) {
+		r.Params.MaxStale, r.Params.StaleAction = int64(stale/time.Second), 0
+		if restrict {
+			r.Params.StaleAction = 1
+		}
+	})
+}
+
+// nextRoot signs the next root and gives it to a node.
+func (w *World) nextRoot(at *Node, change func(*trust.Root)) {
+	raw, err := w.reference.Current().NewRoot(epoch0+int64(w.now/time.Second), change, w.law.root)
 	if err != nil {
 		panic(fmt.Sprintf("sim: own root: %v", err))
 	}
-	f := rootFrame(raw)
+	f := rawFrame(trust.KindRoot, raw)
 	if _, err := w.reference.ApplyFrame(f, epoch0); err != nil {
 		panic(fmt.Sprintf("sim: own root: %v", err))
 	}
@@ -83,18 +100,34 @@ func (w *World) CutOff(at *Node, issuer int, last trust.Change) {
 			_, _ = w.reference.ApplyEntry(e, epoch0)
 		}
 	}
-	w.cutAt = w.now // who was revoked by the other branch may come back
 	c, err := at.ledger.ApplyFrame(f, at.clock().Trust)
 	at.took(c, err)
 }
 
-func rootFrame(raw []byte) trust.Frame {
+// headEvery is how often an issuer signs a head, as in internal/daemon.
+const headEvery = 300 * time.Second
+
+// KeepHeads has a node sign heads of an issuer from now on, as its daemon would.
+func (w *World) KeepHeads(n *Node, issuer int) {
+	if n.awake() {
+		raw, err := n.ledger.Current().NewHead(w.law.issuers[issuer], n.clock().Trust)
+		if err != nil {
+			panic(fmt.Sprintf("sim: own head: %v", err)) // the scenario is wrong
+		}
+		c, err := n.ledger.ApplyFrame(rawFrame(trust.KindHead, raw), n.clock().Trust)
+		n.took(c, err)
+	}
+	w.in(headEvery, func() { w.KeepHeads(n, issuer) })
+}
+
+// rawFrame is the frame of a root or a head.
+func rawFrame(kind uint8, raw []byte) trust.Frame {
 	body := wire.MustMarshal(struct {
 		_    struct{} `cbor:",toarray"`
 		Kind uint64
 		Raw  []byte
-	}{Kind: trust.KindRoot, Raw: raw})
-	return trust.Frame{Kind: trust.KindRoot, Body: body, Urgent: true}
+	}{Kind: uint64(kind), Raw: raw})
+	return trust.Frame{Kind: kind, Body: body, Urgent: kind == trust.KindRoot}
 }
 
 // revoked reports whether the mesh has revoked a node.

@@ -143,6 +143,9 @@ func (w *World) canTalk(a, b *Node) bool {
 		if !one || !two {
 			return false
 		}
+		if v := st.View(now); v.Stale && v.Restrict {
+			return false // it lets nobody in
+		}
 	}
 	return true
 }

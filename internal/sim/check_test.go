@@ -49,7 +49,7 @@ func TestInvariantsBite(t *testing.T) {
 			d, dial := e.(core.Dial)
 			return dial && n.i < 10 != (n.w.index(d.Peer) < 10)
 		}},
-		{"I6: node 7 has 4 sessions", 20, nil, func(n *Node, e core.Effect) bool {
+		{"I6: node 7 has ", 20, nil, func(n *Node, e core.Effect) bool {
 			d, dial := e.(core.Dial)
 			return dial && (n.i == 7 && n.w.index(d.Peer) > 3 || n.i > 3 && n.w.index(d.Peer) == 7)
 		}},

@@ -61,6 +61,9 @@ func (w *World) Silence(segment int, d time.Duration) {
 	w.silent[segment] = max(w.silent[segment], w.now+d)
 }
 
+// NoSeeds takes the seeds out of every configuration: who starts from now on has beacons, and what it kept itself.
+func (w *World) NoSeeds() { w.seedless = true }
+
 // Stall keeps a node from running for a while; what comes waits for it.
 func (n *Node) Stall(d time.Duration) {
 	if !n.awake() {
@@ -153,7 +156,7 @@ func (n *Node) Power() {
 func (n *Node) LoseDisk() {
 	n.Kill()
 	n.w.note(n, "loses its disk")
-	n.disk, n.floor, n.audit = n.w.law.beginning(), 0, nil
+	n.disk, n.floor, n.audit, n.known = n.w.law.beginning(), 0, nil, core.Persist{}
 }
 
 // SetClock makes the node's wall clock wrong by d.

@@ -60,7 +60,7 @@ func found(cfg Config) (*law, error) {
 		k := keyOf("sim issuer %d", i)
 		l.issuers = append(l.issuers, k)
 		list = append(list, trust.Issuer{
-			ID: k.Public(), Caps: trust.CapEnroll | trust.CapRevoke | trust.CapGrant, Tags: []string{"*"}, MaxTTL: since + life,
+			ID: k.Public(), Caps: trust.CapEnroll | trust.CapRevoke | trust.CapGrant | trust.CapHead, Tags: []string{"*"}, MaxTTL: since + life,
 			NotAfter: epoch0 + 10*365*day, Name: fmt.Sprintf("i%d", i),
 		})
 	}

@@ -36,6 +36,7 @@ type Node struct {
 	moves           byte
 	disk            *trust.Memory // as of the last sync
 	floor           int64         // of trusted time, in seconds; on the disk as well
+	known           core.Persist  // what it kept of where others are; on the disk as well
 	audit           []record      // durable before its effect
 	wall            time.Duration // its clock's error
 	wallAt          time.Duration // when it was last set
@@ -62,9 +63,10 @@ type Node struct {
 	dials   map[core.DialID]bool
 	ends    map[core.SessionID]*end
 	streams []*stream
-	data    map[int]bool // peers it wanted a stream to, or had one with
-	backlog []func()     // what came while it did not run
-	sweeps  int          // of the streams
+	told    map[int]time.Duration // when others last said of themselves how they are, as far as this node was told
+	data    map[int]bool          // peers it wanted a stream to, or had one with
+	backlog []func()              // what came while it did not run
+	sweeps  int                   // of the streams
 	syncing bool
 	asked   bool // this step answers a WANT
 }
@@ -115,12 +117,14 @@ func (n *Node) Start() {
 	n.counter, n.connSeq, n.lastID, n.every, n.crowd = 0, 0, 0, core.Interval, 0
 	binary.BigEndian.PutUint64(n.boot[:], w.rng.Uint64())
 	n.dials, n.ends = map[core.DialID]bool{}, map[core.SessionID]*end{}
-	n.streams, n.data = nil, nil
+	n.streams, n.data, n.told = nil, nil, nil
 	var seed [32]byte
 	for i := 0; i < len(seed); i += 8 {
 		binary.BigEndian.PutUint64(seed[i:], w.rng.Uint64())
 	}
-	n.core = core.New(core.Config{Self: n.id, Boot: n.boot, Seed: seed, Ledger: n.ledger})
+	n.core = core.New(core.Config{
+		Self: n.id, Boot: n.boot, Seed: seed, Ledger: n.ledger, Known: n.known.Known, Anchor: n.known.Anchor,
+	})
 	w.note(n, "starts")
 	n.step(core.NetChange{Prefixes: n.prefixes()})
 	n.step(core.Start{})
@@ -133,7 +137,7 @@ func (n *Node) Start() {
 // free of nodes they have revoked.
 func (n *Node) seeds() (list []*Node) {
 	w := n.w
-	if len(w.segments) < 2 {
+	if len(w.segments) < 2 || w.seedless {
 		return nil
 	}
 	for _, s := range []int{n.segment + 1, n.segment + 1 + w.rng.IntN(len(w.segments)-1)} {

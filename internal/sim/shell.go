@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"time"
+
 	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/session"
@@ -47,7 +49,7 @@ func afterReady(e core.Effect) bool {
 	case core.TellSelf:
 		return true
 	case core.Send:
-		return e.Body.Kind() == session.KindPeer || e.Body.Kind() == session.KindFind
+		return e.Body.Kind() == session.KindPeer || e.Body.Kind() == session.KindHealth || e.Body.Kind() == session.KindFind
 	}
 	return false
 }
@@ -75,6 +77,7 @@ func (n *Node) effect(e core.Effect) {
 		n.sendHeartbeat(e)
 	case core.TellSelf:
 		n.sendBody(e.ID, session.Object{K: session.KindPeer, Raw: n.envelope()})
+		n.sendBody(e.ID, session.Object{K: session.KindHealth, Raw: n.summary()})
 	case core.SessionState:
 		n.sessionState(e)
 	case core.CloseSession:
@@ -90,6 +93,8 @@ func (n *Node) effect(e core.Effect) {
 		if e.Presence == core.Pruned {
 			n.pruned(e)
 		}
+	case core.Persist:
+		n.later(syncTime, func() { n.known = e })
 	case core.Alarm:
 		n.w.note(n, "alarm %s: %s", e.Code, e.Text)
 	}
@@ -132,8 +137,33 @@ func (n *Node) transmit(id core.SessionID, raw []byte) {
 		to.n.step(core.FrameIn{ID: to.id, Body: b, Raw: raw})
 		if o, ok := b.(session.Object); ok && o.K == session.KindPeer && to.usable() {
 			to.n.peerRecord(o.Raw)
+		} else if ok && o.K == session.KindHealth && to.usable() {
+			to.n.healthTold(o.Raw)
 		}
 	})
+}
+
+// summary stands for the node's signed summary of itself: who and when.
+func (n *Node) summary() []byte {
+	return wire.MustMarshal([]uint64{uint64(n.i), uint64(n.w.now)})
+}
+
+// healthTold takes what a member says of itself, told by anybody, if it is newer than what was told before.
+func (n *Node) healthTold(raw []byte) {
+	var of []uint64
+	if err := wire.Unmarshal(raw, &of); err != nil || len(of) != 2 || of[0] >= uint64(len(n.w.nodes)) {
+		n.w.fail("node %d got a summary it cannot read", n.i)
+		return
+	}
+	m, at := n.w.nodes[of[0]], time.Duration(of[1])
+	if _, member := n.ledger.Current().Member(m.id); !member || m == n || at <= n.told[m.i] {
+		return
+	}
+	if n.told == nil {
+		n.told = map[int]time.Duration{}
+	}
+	n.told[m.i] = at
+	n.step(core.HealthIn{Node: m.id, Envelope: raw})
 }
 
 // peerRecord takes another node's signed beacon, told by a peer: an address hint, never presence.

@@ -67,6 +67,7 @@ type World struct {
 	silent   []time.Duration // by segment: until when no beacon is heard there
 	cuts     []*cut
 	cutAt    time.Duration // when the newest cut began or ended
+	seedless bool          // no configuration names a seed any more
 
 	envelopes  map[place][]byte
 	records    map[string]core.BeaconIn

@@ -21,6 +21,9 @@ type Config struct {
 	Seed [32]byte // of the generator; from the system's randomness in a daemon, from the scenario in a simulation
 	// Ledger is the trust log. The core is the only one that applies what peers send.
 	Ledger trust.Log
+	// Known and Anchor are what the last Persist of an earlier run said; none on a first start.
+	Known  []Known
+	Anchor keys.NodeID
 }
 
 // Core is the state machine. Whoever calls Step owns all of it.
@@ -80,6 +83,13 @@ type Core struct {
 	ticks   int
 	finding []finding // questions of peers passed on, oldest first
 
+	// over restarts
+	kept       []*Known // newest session first
+	anchor     keys.NodeID
+	anchorSeen time.Duration // when it last had a full session, or was chosen, or this run began
+	persisted  time.Duration
+	persistT   *timer
+
 	// this host
 	prefixes []netip.Prefix
 	ifaces   map[int]*iface
@@ -94,6 +104,14 @@ func New(cfg Config) *Core {
 		peers: map[keys.NodeID]*peer{}, byID: map[SessionID]*sess{}, dials: map[DialID]*dial{}, ifaces: map[int]*iface{},
 	}
 	c.beacons = beacon.NewSchedule(c.rng)
+	c.persisted, c.anchor = never, cfg.Anchor
+	for _, k := range cfg.Known[:min(len(cfg.Known), maxKept)] {
+		k.Places = slices.DeleteFunc(slices.Clone(k.Places), func(p Place) bool { return !keepable(p.At) })
+		k.Places = k.Places[:min(len(k.Places), maxPlaces)]
+		if k.Peer != cfg.Self && len(k.Places) > 0 {
+			c.kept = append(c.kept, &k)
+		}
+	}
 	return c
 }
 
@@ -136,6 +154,10 @@ func (c *Core) handle(ev Event) {
 	case Start, Timer: // every step starts what has not started, and runs what is due
 	case BeaconIn:
 		c.beaconIn(ev)
+	case HealthIn:
+		if p := c.peers[ev.Node]; p != nil && p.enrolled {
+			p.health, p.healthIn = ev.Envelope, c.now.Mono
+		}
 	case DialFailed:
 		c.dialFailed(ev)
 	case SessionUp:
@@ -181,9 +203,11 @@ func (c *Core) handle(ev Event) {
 // start is the first thing ever done, whichever event comes first: sockets and interface watchers begin when they like.
 func (c *Core) start() {
 	c.started, c.born, c.wallAhead = true, c.now.Mono, wallAhead(c.now)
+	c.anchorSeen = c.now.Mono
 	c.sweep()
 	c.burst()
 	c.beginSync()
+	c.recall()
 	c.scheduleSweep()
 	c.scheduleTick()
 }
@@ -266,6 +290,9 @@ func (c *Core) forget(p *peer) {
 
 // stop tells every peer that this node goes, and does nothing after that.
 func (c *Core) stop() {
+	if c.persistT.pending() {
+		c.persist()
+	}
 	c.stopping = true
 	for _, s := range slices.Clone(c.live) {
 		c.close(s, codeShutdown, "shutting down")

@@ -29,7 +29,8 @@
 //
 // # Sessions
 //
-// READY is the first record of both sides, within 5 s; a session that is not full on both sides ends after 30 s. A session that
+// READY is the first record of both sides, within 5 s; a session that is not full on both sides ends after 30 s, but for one that this
+// node's own stale view holds down: through it the newer view comes. A session that
 // brings nothing is suspect after 10 s: it is pinged, and the peer's other addresses are dialled; after 20 s it ends. A change of
 // the network, and a beacon with a new boot id, ping at once, and no answer within 2 s makes suspect. After sleep of more than 20 s
 // no answer ends the session; after more than 10 min all end at once, and views are waited for as after a start.
@@ -70,6 +71,19 @@
 //
 // On a link with more than a hundred hosts the interval of beacons grows to a twentieth of a second each, 60 s at most.
 //
+// # Over restarts
+//
+// Of every member with whom a session was full, 256 at most, the newest first, it keeps six addresses: up to three at which a dial ended
+// in a session, and those of the member's newest record. One of those it has dialled itself, drawn at random, is the anchor: its session
+// is kept, it is never shed, and another is drawn only when it is revoked or has been out of reach for an hour. [Persist] hands all of
+// it to the shell, 15 s after the first news and then at most every five minutes, and at the stop. A start dials what was kept before
+// anything is heard: in a small mesh everybody, in a large one the anchor and those the overlay picks.
+//
+// # Health
+//
+// A member's signed summary of itself goes with its record to a new session and in an answer. Every sixth look this node's own and the
+// six that came last go to the random neighbour: told on while it is new, a summary gets about. It changes nothing but what is told.
+//
 // # What it does not decide
 //
 // Whether a stream may open or stay: that is decided per stream, on the destination, against the newest trust state. Nothing here
@@ -77,5 +91,5 @@
 //
 // # Not provided
 //
-// A node that is cut off is not sent the entry that revokes it. Health summaries are not passed on beyond neighbours.
+// A node that is cut off is not sent the entry that revokes it.
 package core

@@ -68,7 +68,7 @@ type (
 		Code session.Code
 		Why  string
 	}
-	// TellSelf sends this node's own peer record over a session.
+	// TellSelf sends this node's own peer record over a session, and its signed health summary.
 	TellSelf struct{ ID SessionID }
 	// TrustChanged says that the trust log has changed; the shell sweeps its streams against it.
 	TrustChanged struct {
@@ -98,6 +98,12 @@ type (
 
 		Interface int
 	}
+	// Persist asks to keep these over restarts, in place of what was kept before. It comes rarely, and losing one costs little: what
+	// is heard later is kept again.
+	Persist struct {
+		Known  []Known
+		Anchor keys.NodeID // zero: none
+	}
 	// PollNetwork asks for a fresh look at the interfaces.
 	PollNetwork struct{}
 	// SetTimer asks for a Timer event at the monotonic time.
@@ -118,6 +124,7 @@ func (TrustChanged) effect()  {}
 func (TrustRejected) effect() {}
 func (PeerChanged) effect()   {}
 func (Alarm) effect()         {}
+func (Persist) effect()       {}
 func (PollNetwork) effect()   {}
 func (SetTimer) effect()      {}
 

@@ -48,6 +48,12 @@ type (
 		Envelope  []byte // for forwarding to others
 		Told      bool   // from another peer's PEER record, not heard here
 	}
+	// HealthIn is another node's signed summary of itself, told by a peer: verified, newer than what was told before, and no sign of
+	// life. It is passed on with the node's record.
+	HealthIn struct {
+		Node     keys.NodeID
+		Envelope []byte
+	}
 	// DialFailed ends a dial without a session; successes arrive as SessionUp.
 	DialFailed struct {
 		ID   DialID
@@ -110,6 +116,7 @@ type (
 func (Start) event()       {}
 func (Timer) event()       {}
 func (BeaconIn) event()    {}
+func (HealthIn) event()    {}
 func (DialFailed) event()  {}
 func (SessionUp) event()   {}
 func (FrameIn) event()     {}

@@ -75,7 +75,7 @@ func (c *Core) findIn(s *sess, f session.Find) {
 	}
 	p := c.peers[f.Node]
 	if p != nil && p.record != nil {
-		c.send(s, session.Object{K: session.KindPeer, Raw: p.record})
+		c.tell(s, p, true)
 		if p.presence >= Stale {
 			return
 		}
@@ -108,7 +108,7 @@ func (c *Core) found(p *peer) {
 	}
 	for _, id := range c.finding[i].askers {
 		if s := c.byID[id]; s != nil && s.full() {
-			c.send(s, session.Object{K: session.KindPeer, Raw: p.record})
+			c.tell(s, p, true)
 		}
 	}
 	c.finding = slices.Delete(c.finding, i, i+1)

@@ -140,6 +140,8 @@ const (
 	// shuffleTicks is how many ticks pass between telling a random neighbour shuffleRecords peer records.
 	shuffleTicks   = 6
 	shuffleRecords = 4
+	// shuffleHealth is how many of the newest health summaries go to that neighbour, 250 bytes each: with this node's own 60 B/s.
+	shuffleHealth = 6
 	// shedAge is the least age of a session that is shed; shunFor is how long neither end picks the other again.
 	shedAge = 10 * time.Second
 	shunFor = 60 * time.Second
@@ -153,6 +155,19 @@ const (
 	candidateWait = 3 * time.Second
 	// maxKnown bounds the members of whose whereabouts something is remembered; an idle one that is not heard makes room.
 	maxKnown = 1024
+	// maxKept bounds the members whose addresses are kept over restarts, and maxPlaces those of one: with 20 to 30 bytes for each it
+	// is one object of the dialect. maxGood of them are such where a handshake succeeded; the rest is as announced.
+	maxKept   = 256
+	maxPlaces = 6
+	maxGood   = 3
+	// persistDelay gathers what is news, persistEvery parts two writes: addresses that work change rarely, and losing the last minutes
+	// of them costs a few dials.
+	persistDelay = 15 * time.Second
+	persistEvery = 5 * time.Minute
+	// anchorAge is how old a session is whose peer may become the anchor, anchorGone how long one may be out of reach before another
+	// is drawn.
+	anchorAge  = 30 * time.Second
+	anchorGone = time.Hour
 	// findRate and findBurst bound the questions taken from a peer, maxFinding those under way, maxAskers who waits for one answer;
 	// findWait is how long.
 	findRate   = 20

@@ -1,6 +1,8 @@
 package core
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/keys"
@@ -187,6 +189,7 @@ func (c *Core) lostLink(p *peer, code session.Code) {
 // scheduleTick looks after the overlay for as long as the node runs.
 func (c *Core) scheduleTick() {
 	c.tickT = c.after(c.scaled(tickEvery, 0.8, 1.2), func() {
+		c.keepAnchor()
 		if c.crowded() {
 			c.tick()
 		} else {
@@ -198,6 +201,9 @@ func (c *Core) scheduleTick() {
 
 func (c *Core) tick() {
 	all, _, out := c.links()
+	if len(c.live) == 0 {
+		c.recall()
+	}
 	switch {
 	case all < degreeMin:
 		c.fill(2)
@@ -243,7 +249,7 @@ func (c *Core) shed(out int) bool {
 			continue
 		}
 		idle++
-		if c.now.Mono-s.up < shedAge || s.role == keys.RoleDialer && out <= minOutbound || s.degree <= degreeMin {
+		if c.now.Mono-s.up < shedAge || s.role == keys.RoleDialer && out <= minOutbound || s.degree <= degreeMin || p.id == c.anchor {
 			continue
 		}
 		if worst == nil || s.degree > worst.degree {
@@ -304,7 +310,23 @@ func (c *Core) shuffle() {
 	}
 	if to != nil {
 		c.emit(TellSelf{ID: to.id})
-		c.tellSome(to, shuffleRecords)
+		c.tellSome(to, shuffleRecords, false)
+		c.tellNews(to)
+	}
+}
+
+// tellNews passes on the health summaries that came last: one that is told on while it is new gets about, one at random is old when it
+// arrives.
+func (c *Core) tellNews(to *sess) {
+	var news []*peer
+	for _, p := range c.order {
+		if p.health != nil && p != to.peer && p.enrolled && !p.revoked {
+			news = append(news, p)
+		}
+	}
+	slices.SortStableFunc(news, func(a, b *peer) int { return cmp.Compare(b.healthIn, a.healthIn) })
+	for _, p := range news[:min(len(news), shuffleHealth)] {
+		c.send(to, session.Object{K: session.KindHealth, Raw: p.health})
 	}
 }
 

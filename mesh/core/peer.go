@@ -57,6 +57,8 @@ type peer struct {
 
 	// its newest beacon
 	record    []byte           // the envelope, forwarded to others
+	health    []byte           // its newest signed summary of itself, forwarded beside the record
+	healthIn  time.Duration    // when that came
 	announced []netip.AddrPort // the addresses in it
 	epoch     uint64
 	counter   uint64

@@ -59,6 +59,7 @@ func (c *Core) beaconIn(ev BeaconIn) {
 			c.askAll(p) // it has moved, and connections to where it was are dead without a word
 		}
 		p.announced = ev.Endpoints
+		c.announcedAt(p)
 	} else if ev.Told {
 		return // an older record than the one held
 	}

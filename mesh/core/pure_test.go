@@ -265,9 +265,7 @@ func large(t testing.TB, n int) (*sim, *simNode) {
 
 // With 2,000 members a step does not walk them: heartbeats, beacons and entries cost the same as with 20.
 func TestStepsDoNotWalkAllMembers(t *testing.T) {
-	if os.Getenv("MESHKEY_E2E") == "" { // the plain run takes a tenth
-		t.Skip("measures allocations of a large mesh")
-	}
+	scenario(t)
 	cost := func(n int) (visits uint64) {
 		s, a := large(t, n)
 		m := s.nodes[1]

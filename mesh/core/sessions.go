@@ -7,6 +7,7 @@ import (
 
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/session"
+	"github.com/sovereignmesh/meshkey/trust"
 )
 
 const (
@@ -112,6 +113,7 @@ func (c *Core) publish(s *sess) {
 	}
 	if first {
 		c.setPresence(s.peer, Up, "session")
+		c.remember(s)
 		c.tellPeers(s)
 		c.askAround(s)
 	}
@@ -153,12 +155,22 @@ func (c *Core) ready(s *sess, first bool) {
 			return
 		}
 		// Until both sides are full the session opens no stream: it holds a place for a while and no longer.
-		s.limitT = c.after(s.up+controlOnly-c.now.Mono, func() {
-			c.close(s, session.CodeLimit, "not admitted to streams within the limit")
-		})
+		c.limit(s, s.up+controlOnly-c.now.Mono)
 		c.startSync(s)
 	}
 	c.publish(s)
+}
+
+// limit ends a session that is not full on both sides after d. One that only this node's stale view holds down is no burden and the way
+// in which a newer view comes, so it is looked at again instead.
+func (c *Core) limit(s *sess, d time.Duration) {
+	s.limitT = c.after(d, func() {
+		if _, why := c.st.Admit(s.cert, s.rootVer, c.now.Trust); why == trust.ReasonStale {
+			c.limit(s, controlOnly)
+			return
+		}
+		c.close(s, session.CodeLimit, "not admitted to streams within the limit")
+	})
 }
 
 // close ends a session from this side.

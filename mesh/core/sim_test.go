@@ -92,6 +92,7 @@ type simNode struct {
 	asleep  bool
 	backlog []func()
 	wall    time.Duration // its clock's error
+	kept    Persist       // on its disk
 	log     []logged
 }
 
@@ -163,7 +164,7 @@ func (n *simNode) startWith(ledger *trust.Memory) {
 	n.dials, n.ends = map[DialID]bool{}, map[SessionID]*end{}
 	var seed [32]byte
 	binary.BigEndian.PutUint64(seed[:], n.s.rng.Uint64())
-	n.core = New(Config{Self: n.id, Boot: n.boot, Seed: seed, Ledger: ledger})
+	n.core = New(Config{Self: n.id, Boot: n.boot, Seed: seed, Ledger: ledger, Known: n.kept.Known, Anchor: n.kept.Anchor})
 	n.step(NetChange{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")}})
 	n.step(Start{})
 }
@@ -279,6 +280,8 @@ func (n *simNode) effect(e Effect) {
 		if o, ok := e.Body.(session.Object); ok && o.K == session.KindPeer {
 			n.tell(e.ID, n.s.envs[string(o.Raw)])
 			return
+		} else if ok && o.K == session.KindHealth {
+			return // the shell's
 		}
 		b, err := session.Encode(e.Body)
 		n.s.f.check(err)
@@ -293,6 +296,8 @@ func (n *simNode) effect(e Effect) {
 		n.tell(e.ID, n.announce())
 	case CloseSession:
 		n.closeEnd(e.ID, e.Code)
+	case Persist:
+		n.kept = e
 	case CutNode:
 		for _, id := range sortedEnds(n.ends) {
 			if n.ends[id].peer.n.id == e.Node {

@@ -188,8 +188,10 @@ func (c *Core) spread(from *sess, changes []trust.Change) {
 			}
 		}
 	}
-	for _, s := range c.live {
-		c.showView(s)
+	if slices.ContainsFunc(changes, func(ch trust.Change) bool { return ch.Kind != trust.KindHead }) { // a head is in no digest
+		for _, s := range c.live {
+			c.showView(s)
+		}
 	}
 	var source keys.NodeID
 	if from != nil {
@@ -272,11 +274,11 @@ func (c *Core) tellPeers(s *sess) {
 	if c.crowded() {
 		most = crowdRecords
 	}
-	c.tellSome(s, most)
+	c.tellSome(s, most, true)
 }
 
-// tellSome tells a peer the newest records of some others.
-func (c *Core) tellSome(s *sess, most int) {
+// tellSome tells a peer the newest records of some others, with or without their health.
+func (c *Core) tellSome(s *sess, most int, health bool) {
 	if len(c.order) == 0 {
 		return
 	}
@@ -284,8 +286,16 @@ func (c *Core) tellSome(s *sess, most int) {
 	for i := 0; i < len(c.order) && most > 0; i++ {
 		p := c.order[(begin+i)%len(c.order)]
 		if p.record != nil && p != s.peer && p.enrolled && !p.revoked {
-			c.send(s, session.Object{K: session.KindPeer, Raw: p.record})
+			c.tell(s, p, health)
 			most--
 		}
+	}
+}
+
+// tell passes a peer's record on, and what it last said of itself where that is wanted.
+func (c *Core) tell(s *sess, p *peer, health bool) {
+	c.send(s, session.Object{K: session.KindPeer, Raw: p.record})
+	if health && p.health != nil {
+		c.send(s, session.Object{K: session.KindHealth, Raw: p.health})
 	}
 }

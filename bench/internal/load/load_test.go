@@ -1,0 +1,145 @@
+package load
+
+import (
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func serve(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- Serve(ln) }()
+	t.Cleanup(func() {
+		ln.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return ln.Addr().String()
+}
+
+func TestBulkCountsWhatArrives(t *testing.T) {
+	addr := serve(t)
+	b, err := SendBulk(addr, 4, 50*time.Millisecond, 0)
+	if err != nil || b.Bytes < 4*bufferSize || b.Seconds < 0.05 {
+		t.Fatalf("%+v, %v", b, err)
+	}
+	b, err = SendBulk(addr, 2, 200*time.Millisecond, 200e6)
+	if got := float64(b.Bytes) * 8 / b.Seconds; err != nil || got > 220e6 {
+		t.Fatalf("%.0f bit/s, 200 Mbit/s were asked for: %v", got, err)
+	}
+}
+
+// thief forwards to the server and takes n bytes away behind the first block.
+func thief(t *testing.T, target string, n int64) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer a.Close()
+		b, err := net.Dial("tcp", target)
+		if err != nil {
+			return
+		}
+		defer b.Close()
+		go func() {
+			defer b.(*net.TCPConn).CloseWrite()
+			io.CopyN(b, a, 1+bufferSize)
+			io.CopyN(io.Discard, a, n)
+			io.Copy(b, a)
+		}()
+		io.Copy(a, b)
+	}()
+	t.Cleanup(func() { ln.Close(); <-done })
+	return ln.Addr().String()
+}
+
+func TestLostBytesFail(t *testing.T) {
+	_, err := SendBulk(thief(t, serve(t), bufferSize), 1, 20*time.Millisecond, 0)
+	if err == nil || !strings.Contains(err.Error(), "arrived of") {
+		t.Errorf("a block was lost, and the transfer says %v", err)
+	}
+	if _, err := SendBulk(thief(t, serve(t), 0), 1, 20*time.Millisecond, 0); err != nil {
+		t.Errorf("no block was lost: %v", err)
+	}
+}
+
+func TestBlocks(t *testing.T) {
+	stream := []byte("\x00\x00\x00\x05hello\x00\x00\x00\x01!\x00\x00\x00\x00")
+	for step := 1; step <= len(stream); step++ {
+		var s blocks
+		for i := 0; i < len(stream); i += step {
+			if s.done {
+				t.Fatalf("in pieces of %d: done at %d of %d", step, i, len(stream))
+			}
+			s.add(stream[i:min(i+step, len(stream))])
+		}
+		if !s.done || s.total != uint64(len(stream)) {
+			t.Errorf("in pieces of %d: %+v", step, s)
+		}
+	}
+}
+
+func TestLatencies(t *testing.T) {
+	addr := serve(t)
+	l, err := Ping(addr, 10*time.Millisecond, 50*time.Millisecond)
+	if err != nil || l.Count == 0 || l.P50 <= 0 || l.P99 < l.P50 {
+		t.Errorf("ping: %+v, %v", l, err)
+	}
+	if l, err = Open(addr, 50*time.Millisecond); err != nil || l.Count == 0 || l.P50 <= 0 || l.P99 < l.P50 {
+		t.Errorf("open: %+v, %v", l, err)
+	}
+}
+
+func TestSlow(t *testing.T) {
+	held := false
+	n, err := Slow(serve(t), 20, 300*time.Millisecond, func() error { held = true; return nil })
+	if err != nil || !held || n < 20*slowChunk {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+func TestParse(t *testing.T) {
+	d, err := parseBusy([]byte("cpu  100 7000 200 90000 500 3 4 60 0 0\ncpu0 1 2\n"))
+	if err != nil || d != 3070*time.Millisecond {
+		t.Errorf("busy %v, %v; nice, idle, iowait and steal do not count", d, err)
+	}
+	if _, err := parseBusy([]byte("intr 5")); err == nil {
+		t.Error("read nonsense")
+	}
+	d, err = parseUsed("42 (a ) b) S 1 42 42 0 -1 4194560 1 2 3 4 150 50 0 0 20 0")
+	if err != nil || d != 2*time.Second {
+		t.Errorf("used %v, %v", d, err)
+	}
+	if _, err := parseUsed("42"); err == nil {
+		t.Error("read nonsense")
+	}
+}
+
+func TestOwnProcess(t *testing.T) {
+	if n, err := Resident(os.Getpid()); err != nil || n < 1<<20 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if _, err := Used(os.Getpid()); err != nil {
+		t.Error(err)
+	}
+	if b, err := Busy(20 * time.Millisecond); err != nil || b < 0 {
+		t.Errorf("%v, %v", b, err)
+	}
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/internal/sim"
+)
+
+// longRuns are the runs by name.
+var longRuns = map[string]struct {
+	what string
+	run  func() error
+}{
+	"sim-1000":  {"a revocation in a simulated mesh of 1,000, flooded and by digests alone", func() error { return revocation(1000) }},
+	"sim-10000": {"the same with 10,000 nodes in 40 segments: some minutes, 8 GiB", func() error { return revocation(10000) }},
+	"log-2000": {"the log of 2,000 members: start and join, in some seconds", func() error {
+		return bigLog(2000, logTarget{start: time.Second, join: 5 * time.Second, rss: 64 << 20})
+	}},
+	"log-10000": {"the log of 10,000 members: start and join", func() error {
+		return bigLog(10000, logTarget{start: time.Second, join: 5 * time.Second, rss: 64 << 20, idle: 30 * time.Second})
+	}},
+	"log-100000": {"the log of 100,000 members: start", func() error {
+		return bigLog(100000, logTarget{start: time.Second, rss: 128 << 20, idle: 30 * time.Second})
+	}},
+	"sim-seeds": {"2,000 random scenarios of 2 to 50 nodes", seeds},
+}
+
+func runLong(args []string) error {
+	if len(args) == 1 && longRuns[args[0]].run != nil {
+		return longRuns[args[0]].run()
+	}
+	var b strings.Builder
+	b.WriteString("go run ./bench long NAME\n")
+	for _, name := range slices.Sorted(maps.Keys(longRuns)) {
+		fmt.Fprintf(&b, "  %-10s  %s\n", name, longRuns[name].what)
+	}
+	return usageError(b.String())
+}
+
+// revocation lets a mesh settle, lets one node in a hundred stall, and follows a revocation; then the same with nothing flooded.
+func revocation(nodes int) error {
+	debug.SetGCPercent(40)
+	for _, noFlood := range []bool{false, true} {
+		began := time.Now()
+		w, err := sim.New(sim.Config{Seed: 1, Nodes: nodes, Late: 0.001, NoFlood: noFlood, Quiet: true})
+		if err != nil {
+			return err
+		}
+		w.Start(5 * time.Second)
+		w.RunFor(60 * time.Second)
+		settled := time.Since(began)
+		all := w.Nodes()
+		for i := 7; i < len(all)-1; i += 100 {
+			all[i].Stall(200*time.Millisecond + time.Duration(i)*time.Second/time.Duration(len(all))*8/10)
+		}
+		within := 5 * time.Second
+		if noFlood {
+			within = 60 * time.Second
+		}
+		connected := w.Connected()
+		s := w.RevokeAndWatch(all[0], all[len(all)-1], within)
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		fmt.Printf("%d nodes, flooding %v: connected %d; applied by 50 %% %v, 99 %% %v, 100 %% %v, missing %d\n",
+			nodes, !noFlood, connected, s.At(0.5), s.At(0.99), s.At(1), s.Missing)
+		fmt.Printf("  60 virtual seconds in %v, %d steps, %d MiB in use, %d MiB of the system\n",
+			settled.Round(time.Second), w.Steps(), m.HeapInuse>>20, m.Sys>>20)
+		if len(w.Broken()) > 0 {
+			return fmt.Errorf("broken: %v", w.Broken())
+		}
+	}
+	return nil
+}
+
+func seeds() error {
+	began := time.Now()
+	for seed := range uint64(2000) {
+		s := sim.Random(seed)
+		w, err := s.Run()
+		if err != nil {
+			return err
+		}
+		if len(w.Broken()) > 0 {
+			s = s.Shrink()
+			if w, err = s.Run(); err != nil {
+				return err
+			}
+			return fmt.Errorf("%s", s.Report(w))
+		}
+	}
+	fmt.Printf("2,000 scenarios without a broken invariant, in %v\n", time.Since(began).Round(time.Second))
+	return nil
+}

@@ -1,0 +1,230 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/session"
+)
+
+// Connections to peers that are in use are made and authenticated before they are needed, so that a new stream costs one question and
+// its answer. Each is parked with its session: it goes with it, with its keys, and with the peer's right to be here; what it is for is
+// decided when OPEN comes.
+//
+//	a peer we can dial      we connect, WARM; later we send OPEN on it
+//	a peer we cannot dial   we send DIAL on the session, which it dialled; it connects to where it dialled that, WARM{reverse}; we send OPEN
+
+// warmth is a link's part in it.
+type warmth struct {
+	ready   session.ParkedSet // this side sends OPEN
+	waiting session.ParkedSet // the peer does
+	under   atomic.Int32      // connections being made
+	more    atomic.Int32      // ready ones to keep beyond warmMin
+	wanted  atomic.Int32      // streams that wait for a connection of the peer's
+	reverse atomic.Bool       // the peer had to be asked to dial
+	asked   budget            // DIALs of the peer
+}
+
+// takeWarm returns a connection to send OPEN on, or nil.
+func (l *link) takeWarm() *session.Parked {
+	p := l.warm.ready.Take(time.Now())
+	if p == nil {
+		l.warm.more.Store(warmMax - warmMin)
+	}
+	return p
+}
+
+// warmUp makes connections for the next streams with a peer that is in use, one at a time.
+func (n *Node) warmUp(l *link) {
+	if !l.features.Has(session.FeatureWarm) || !l.open() {
+		return
+	}
+	missing := warmMin + int(l.warm.more.Load()) - l.warm.ready.Len() - int(l.warm.under.Load())
+	if missing <= 0 {
+		return
+	}
+	if l.warm.reverse.Load() {
+		n.askToDial(l, missing)
+		return
+	}
+	n.goWhile(l, func(ctx context.Context) {
+		l.warm.under.Add(1)
+		defer l.warm.under.Add(-1)
+		conn, err := n.connectStream(ctx, l)
+		if err != nil {
+			return
+		}
+		if p, err := session.Warm(ctx, conn, l.ring, false); err != nil {
+			n.count("warm.failed")
+		} else if !l.warm.ready.Put(p) {
+			p.Close()
+		}
+	})
+}
+
+// goWhile runs f in a goroutine of the node's, unless the link has ended: while it has not, its reader is one, and the node waits for it.
+func (n *Node) goWhile(l *link, f func(ctx context.Context)) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.links[l.id] != l || n.ctx.Err() != nil {
+		return false
+	}
+	n.wg.Go(func() {
+		defer func() {
+			if v := recover(); v != nil {
+				n.panicked("warm connection", v)
+			}
+		}()
+		f(n.ctx)
+	})
+	return true
+}
+
+// askToDial asks a peer that dialled the session for connections.
+func (n *Node) askToDial(l *link, count int) {
+	if l.role == keys.RoleAcceptor {
+		n.queueBody(l.id, session.Number{K: session.KindDial, N: uint64(min(count, maxDialBack))})
+	}
+}
+
+// dialBack obeys DIAL: it connects to where this side dialled the session, which is the one address the peer has proven, and never to one
+// that a message names.
+func (n *Node) dialBack(l *link, count uint64) {
+	if l.role != keys.RoleDialer || !l.features.Has(session.FeatureWarm) ||
+		!l.warm.asked.of(dialBackPerSecond, dialBackPerSecond).Allow() {
+		n.count("dial-back.ignored")
+		return
+	}
+	for range count {
+		n.goWhile(l, func(ctx context.Context) {
+			cctx, cancel := context.WithTimeout(ctx, connectTimeout)
+			conn, err := n.net.Dial(cctx, l.remote)
+			cancel()
+			if err != nil {
+				n.count("dial-back.failed")
+				return
+			}
+			n.tune(conn)
+			p, err := session.Warm(ctx, conn, l.ring, true)
+			if err != nil {
+				n.count("dial-back.failed")
+				return
+			}
+			n.serveParked(ctx, l, p)
+		})
+	}
+}
+
+// park answers a WARM. On a reverse one this side sends OPEN later; on the other kind it waits for the peer's.
+func (n *Node) park(ctx context.Context, in *session.Incoming, l *link) {
+	if ok, _ := n.awaitOpen(ctx, l); !ok || !l.features.Has(session.FeatureWarm) {
+		in.Reset(session.CodeLimit)
+		n.count("stream.warm")
+		return
+	}
+	p, err := in.Park()
+	if err != nil {
+		n.count("warm.failed")
+		return
+	}
+	if !p.CanOpen() {
+		n.serveParked(ctx, l, p)
+		return
+	}
+	if l.warm.reverse.Store(true); !l.warm.ready.Put(p) {
+		p.Reset(session.CodeLimit)
+		n.count("warm.limit")
+		return
+	}
+	n.wake()
+}
+
+// serveParked waits for the peer's OPEN on a parked connection and serves the stream it begins. That the peer was a member when it was
+// parked gives it no right: everything is decided now.
+func (n *Node) serveParked(ctx context.Context, l *link, p *session.Parked) {
+	if !l.warm.waiting.Put(p) {
+		p.Reset(session.CodeLimit)
+		n.count("warm.limit")
+		return
+	}
+	in, err := p.Next(ctx, l)
+	l.warm.waiting.Remove(p)
+	if err != nil {
+		return // it was closed, which is how most of them end
+	}
+	n.takeStream(ctx, in, l)
+}
+
+// reach gets a connection for a stream with a peer: a new one, or, from a peer that dialled the session and cannot be dialled, one of its own.
+func (n *Node) reach(ctx context.Context, l *link) (net.Conn, *session.Parked, error) {
+	if l.role == keys.RoleDialer || !l.features.Has(session.FeatureWarm) {
+		conn, err := n.connectStream(ctx, l)
+		return conn, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	l.warm.wanted.Add(1)
+	defer l.warm.wanted.Add(-1)
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	direct := make(chan result)
+	failure := errors.New("the peer can be reached neither way")
+	patience := dialBackAfter
+	if l.warm.reverse.Load() {
+		patience = 0
+	} else if !n.goWhile(l, func(context.Context) {
+		conn, err := n.connectStream(ctx, l)
+		select {
+		case direct <- result{conn, err}:
+		case <-ctx.Done():
+			if err == nil {
+				reset(conn)
+			}
+		}
+	}) {
+		return nil, nil, ErrClosed
+	}
+	ask := time.NewTimer(patience)
+	defer ask.Stop()
+	for {
+		n.mu.Lock()
+		changed := n.changed
+		n.mu.Unlock()
+		if p := l.warm.ready.Take(time.Now()); p != nil {
+			return nil, p, nil
+		}
+		if !l.open() {
+			return nil, nil, errors.New("the session ended")
+		}
+		select {
+		case r := <-direct:
+			if r.err == nil {
+				return r.conn, nil, nil
+			}
+			failure = r.err
+			ask.Reset(0)
+		case <-ask.C:
+			n.askToDial(l, int(l.warm.wanted.Load()))
+			ask.Reset(dialBackAgain)
+		case <-changed:
+		case <-ctx.Done():
+			return nil, nil, failure
+		}
+	}
+}
+
+// coolDown closes parked connections that were not used for long.
+func (n *Node) coolDown(now time.Time) {
+	for _, l := range n.allLinks() {
+		if had := l.warm.ready.Len(); l.warm.ready.Sweep(now) < had {
+			l.warm.more.Store(0)
+		}
+		l.warm.waiting.Sweep(now)
+	}
+}

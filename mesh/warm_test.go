@@ -1,0 +1,222 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/session"
+	"github.com/sovereignmesh/meshkey/trust"
+)
+
+// dials counts, or prevents, what a node dials.
+type dials struct {
+	Network
+	made  atomic.Int32
+	fails atomic.Bool // refused at once
+	hangs atomic.Bool // as behind a filter that drops
+}
+
+func (d *dials) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	d.made.Add(1)
+	switch {
+	case d.fails.Load():
+		return nil, errors.New("refused by the test")
+	case d.hangs.Load():
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return d.Network.Dial(ctx, to)
+}
+
+// watched is a pair whose dials are counted; a dialled the session.
+func watched(t *testing.T) (w *world, a, b *host, da, db *dials, la, lb *link) {
+	w = newWorld(t)
+	a, b = w.member("a"), w.member("b")
+	w.allow(a, b, "echo")
+	w.allow(b, a, "echo")
+	a.open()
+	b.open()
+	da, db = &dials{Network: a.net}, &dials{Network: b.net}
+	a.net, b.net = da, db
+	db.fails.Store(true)
+	a.run()
+	b.run()
+	a.echo("echo")
+	b.echo("echo")
+	full(a, b)
+	eventually(t, "b too", 10*time.Second, func() bool { return b.link(a) != nil })
+	la, lb = a.link(b), b.link(a)
+	if la.role != keys.RoleDialer {
+		t.Fatal("a was to dial")
+	}
+	return w, a, b, da, db, la, lb
+}
+
+func (h *host) readyFor(l *link, n int) {
+	h.w.t.Helper()
+	eventually(h.w.t, "connections kept ready", 10*time.Second, func() bool { return l.warm.ready.Len() == n && l.warm.under.Load() == 0 })
+}
+
+// A peer in use has connections ready, and the next stream takes one of them.
+func TestWarmConnections(t *testing.T) {
+	_, a, b, da, _, la, lb := watched(t)
+	if la.warm.ready.Len() != 0 {
+		t.Fatal("ready for a peer that is not in use")
+	}
+	c := a.dial(b, "echo")
+	ok(t, pings(c))
+	a.readyFor(la, 1)
+	ok(t, a.dial(b, "echo").Close()) // takes it, and two are made: one at a time
+	for range 3 {
+		eventually(t, "ready", 10*time.Second, func() bool { return la.warm.under.Load() == 0 && la.warm.ready.Len() > 0 })
+		ok(t, a.dial(b, "echo").Close())
+	}
+	eventually(t, "ready", 10*time.Second, func() bool { return la.warm.under.Load() == 0 && la.warm.ready.Len() > 0 })
+	da.fails.Store(true)
+	n := la.warm.ready.Len()
+	c2 := a.dial(b, "echo")
+	ok(t, pings(c2))
+	if la.warm.ready.Len() != n-1 {
+		t.Fatal("not the one that was ready")
+	}
+	da.fails.Store(false)
+	// Unused ones go: the opener closes them, and the other end sees it.
+	a.coolDown(time.Now().Add(session.ParkOpener + time.Second))
+	if la.warm.ready.Len() != 0 {
+		t.Fatal("kept for ever")
+	}
+	eventually(t, "gone at the other end", 10*time.Second, func() bool { return lb.warm.waiting.Len() == 0 })
+	ok(t, pings(c))
+}
+
+// A connection that died while it was parked costs a stream nothing but the time of another connect.
+func TestWarmConnectionGone(t *testing.T) {
+	_, a, b, _, _, la, lb := watched(t)
+	ok(t, a.dial(b, "echo").Close())
+	a.readyFor(la, 1)
+	eventually(t, "parked", 5*time.Second, func() bool { return lb.warm.waiting.Len() == 1 })
+	lb.warm.waiting.Reset(session.CodeNormal)
+	ok(t, pings(a.dial(b, "echo")))
+}
+
+// What a parked connection may do is decided when its OPEN comes, and it goes with the peer's right to be here.
+func TestParkedIsDecidedAtOpen(t *testing.T) {
+	w, a, b, _, _, la, lb := watched(t)
+	ok(t, a.dial(b, "echo").Close())
+	a.readyFor(la, 1)
+	eventually(t, "parked", 5*time.Second, func() bool { return lb.warm.waiting.Len() == 1 })
+	b.learn(w.sign(trust.OpUngrant{Issuer: w.issuer.Public(), GID: 1}))
+	var re *session.RefusedError
+	if _, err := a.DialTarget(t.Context(), Target{Node: b.key.NodeID(), Service: "echo"}); !errors.As(err, &re) || re.Code != session.CodeNotAdmitted {
+		t.Fatal(err)
+	}
+	eventually(t, "used", 5*time.Second, func() bool { return lb.warm.waiting.Len() == 0 })
+	// Another, and now the peer itself is cut off.
+	a.warmUp(la)
+	a.readyFor(la, 1)
+	eventually(t, "parked", 5*time.Second, func() bool { return lb.warm.waiting.Len() == 1 })
+	b.learn(w.sign(trust.OpRevokeNode{Node: a.key.NodeID()}))
+	eventually(t, "cut", 5*time.Second, func() bool { return lb.warm.waiting.Len() == 0 && la.warm.ready.Take(time.Now()) == nil })
+}
+
+// New keys close what is parked under the old ones; the next use makes new ones.
+func TestRekeyClosesParked(t *testing.T) {
+	_, a, b, _, _, la, lb := watched(t)
+	ok(t, a.dial(b, "echo").Close())
+	a.readyFor(la, 1)
+	a.beginRekey(la)
+	eventually(t, "new keys", 10*time.Second, func() bool { return la.rekey.generation() == 1 && lb.rekey.generation() == 1 })
+	ok(t, pings(a.dial(b, "echo")))
+	eventually(t, "ready again", 10*time.Second, func() bool { return la.warm.ready.Sweep(time.Now()) > 0 })
+	ok(t, pings(a.dial(b, "echo")))
+}
+
+// A peer that cannot be dialled is asked to connect, whether its address refuses or swallows.
+func TestDialBack(t *testing.T) {
+	for name, hangs := range map[string]bool{"refused": false, "swallowed": true} {
+		t.Run(name, func(t *testing.T) {
+			_, a, b, _, db, la, lb := watched(t)
+			db.fails.Store(!hangs)
+			db.hangs.Store(hangs)
+			began := time.Now()
+			c := b.dial(a, "echo")
+			ok(t, pings(c))
+			t.Log("first stream after", time.Since(began))
+			if took := time.Since(began); took > 10*(dialBackAfter+100*time.Millisecond) {
+				t.Fatal(took)
+			}
+			if lb.warm.reverse.Load() != true {
+				t.Fatal("not remembered")
+			}
+			// From now on nobody tries the address any more.
+			made := db.made.Load()
+			for range 5 {
+				ok(t, pings(b.dial(a, "echo")))
+			}
+			if db.made.Load() != made {
+				t.Fatal("dialled again")
+			}
+			if who, is := Peer(c); !is || who.Node != a.key.NodeID() {
+				t.Fatal(who)
+			}
+			// The other direction is as ever.
+			ok(t, pings(a.dial(b, "echo")))
+			if la.warm.reverse.Load() {
+				t.Fatal("both ways?")
+			}
+		})
+	}
+}
+
+// DIAL makes nobody connect anywhere but to where it dialled the session, and not often.
+func TestDialBackIsBounded(t *testing.T) {
+	_, a, b, da, db, la, lb := watched(t)
+	before := da.made.Load()
+	for range 100 {
+		b.queueBody(lb.id, session.Number{K: session.KindDial, N: maxDialBack})
+	}
+	eventually(t, "ignored", 10*time.Second, func() bool { return a.Counters()["dial-back.ignored"] >= 100-dialBackPerSecond-1 })
+	if made := da.made.Load() - before; made > maxDialBack*(dialBackPerSecond+2) {
+		t.Fatal(made, "connections")
+	}
+	eventually(t, "bounded", 10*time.Second, func() bool {
+		return lb.warm.ready.Len() <= session.MaxParked && la.warm.waiting.Len() <= session.MaxParked && b.Counters()["warm.limit"]+a.Counters()["warm.limit"] > 0
+	})
+	// The side that did not dial the session obeys nothing.
+	a.queueBody(la.id, session.Number{K: session.KindDial, N: 1})
+	eventually(t, "ignored", 10*time.Second, func() bool { return b.Counters()["dial-back.ignored"] == 1 })
+	if db.made.Load() != 0 && lb.warm.waiting.Len() != 0 {
+		t.Fatal("obeyed")
+	}
+}
+
+// A peer may park only so many connections, and none where that was not agreed on.
+func TestParkingIsBounded(t *testing.T) {
+	_, a, b, _, _, la, lb := watched(t)
+	park := func() error {
+		conn, err := a.connectStream(t.Context(), la)
+		ok(t, err)
+		p, err := session.Warm(t.Context(), conn, la.ring, false)
+		if err == nil {
+			t.Cleanup(p.Close)
+		}
+		return err
+	}
+	for range session.MaxParked {
+		ok(t, park())
+	}
+	eventually(t, "parked", 5*time.Second, func() bool { return lb.warm.waiting.Len() == session.MaxParked })
+	park() // answered, and cut
+	eventually(t, "limited", 5*time.Second, func() bool { return b.Counters()["warm.limit"] == 1 })
+	lb.features = 0
+	if err := park(); err == nil {
+		t.Fatal("parked without the feature")
+	}
+	ok(t, pings(a.dial(b, "echo")))
+}
