@@ -27,6 +27,7 @@ type logTarget struct {
 	start time.Duration // on the kept state
 	join  time.Duration // of a newcomer, its daemon's first start included; 0: nobody joins
 	rss   int64
+	idle  time.Duration // how long its processor time is looked at; 0: not
 }
 
 // bytesPerMember is the longest log per member.
@@ -92,6 +93,11 @@ func (b *box) timed(what string, rounds int, want logTarget, during func() error
 		fmt.Printf("  %s: serves after %v, resident %s, at most %s\n", what, ready.Round(time.Millisecond), mib(now), mib(peak))
 		if err := want.missed(ready, want.start, peak); err != nil {
 			return errors.Join(err, stop())
+		}
+		if want.idle > 0 && i == rounds-1 {
+			before := cpu(pid)
+			time.Sleep(want.idle)
+			fmt.Printf("  idle for %v: %.2f %% of a core\n", want.idle, 100*(cpu(pid)-before).Seconds()/want.idle.Seconds())
 		}
 		if during != nil && i == rounds-1 {
 			if err := during(); err != nil {
@@ -229,6 +235,20 @@ func memory(pid int) (now, peak int64) {
 		}
 	}
 	return now << 10, peak << 10
+}
+
+// cpu is the processor time a process has used.
+func cpu(pid int) time.Duration {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	// Behind the name in parentheses, which may have spaces: utime and stime are the 12th and 13th.
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(f) < 13 {
+		return 0
+	}
+	var user, system int64
+	fmt.Sscan(f[11], &user)
+	fmt.Sscan(f[12], &system)
+	return time.Duration(user+system) * time.Second / 100
 }
 
 func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

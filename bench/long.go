@@ -23,10 +23,10 @@ var longRuns = map[string]struct {
 		return bigLog(2000, logTarget{start: time.Second, join: 5 * time.Second, rss: 64 << 20})
 	}},
 	"log-10000": {"the log of 10,000 members: start and join", func() error {
-		return bigLog(10000, logTarget{start: time.Second, join: 5 * time.Second, rss: 64 << 20})
+		return bigLog(10000, logTarget{start: time.Second, join: 5 * time.Second, rss: 64 << 20, idle: 30 * time.Second})
 	}},
 	"log-100000": {"the log of 100,000 members: start", func() error {
-		return bigLog(100000, logTarget{start: time.Second, rss: 128 << 20})
+		return bigLog(100000, logTarget{start: time.Second, rss: 128 << 20, idle: 30 * time.Second})
 	}},
 	"sim-seeds": {"2,000 random scenarios of 2 to 50 nodes", seeds},
 }

@@ -108,7 +108,8 @@ func TestPartition(t *testing.T) {
 // renumbered, so that what they noted of each other is out of date: b finds nas by its seed alone, and all others by those it knows.
 //
 //	nas 10.9.0.11 ──┐                                    ┌── a 10.8.0.13
-//	gpu 10.9.0.12 ──┴─ br0 ── 10.9.0.1 router 10.8.0.1 ──┴── b 10.8.0.14    seeds = ["10.9.0.11:7477"] on a and b
+//	gpu 10.9.0.12 ──┴─ br0 ── 10.9.0.1 router 10.8.0.1 ──┼── b 10.8.0.14    seeds = ["10.9.0.11:7477"] on a and b
+//	                                                     └── c 10.8.0.15    joins later, by an invite
 func TestRouter(t *testing.T) {
 	long(t)
 	t.Parallel()
@@ -161,12 +162,20 @@ func TestRouter(t *testing.T) {
 			t.Errorf("a connection of the old segment: %s", conn)
 		}
 	}
+	// A newcomer behind the router joins by an invite that names nas as it is now, and knows nobody but by it.
+	c := newHost(t, n, "c")
+	right.Attach(c.Host, "10.8.0.15/24")
+	c.Run("ip", "route", "add", "default", "via", "10.8.0.1")
+	c.WaitDAD()
+	c.join(nas, "c")
+	c.start()
+	full(t, 5*time.Second, append(all, c)...)
 	// And streams cross.
 	addr := allow(t, nas, all[1], all[3], "web", all[1].web())
-	c := all[3].dial(addr)
-	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.Contains(line, "200") {
+	conn := all[3].dial(addr)
+	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "200") {
 		t.Fatalf("through the router: %q, %v", line, err)
 	}
 }

@@ -32,6 +32,7 @@ type cache struct {
 	sum    hash.Hash // of the frames before summed
 	summed uint64
 	frames uint64 // that the cached state on disk was computed from; 0: there is none
+	failed uint64 // frames there were when it could not be written: not tried again before as many are new again
 }
 
 func newCache(c Cache) *cache {
@@ -133,7 +134,7 @@ func (s *Store) take(c *cached) {
 // keepState writes the cached state if it lacks that many frames. An error costs the next start time, and nothing else.
 func (s *Store) keepState(least uint64) {
 	c := s.cache
-	if c == nil || s.log.Durable() < c.frames+least {
+	if c == nil || s.log.Durable() < max(c.frames, c.failed)+least {
 		return
 	}
 	st, entries, frames := s.snapshot()
@@ -146,6 +147,8 @@ func (s *Store) keepState(least uint64) {
 		err = writeCache(s.fsys, st.mesh, c.Key, h, func(w *cacheWriter) { writeState(w, st, entries) })
 	}
 	if err != nil {
+		// Perhaps the disk is full: filling it again each minute could cost a revocation its place.
+		c.failed = frames
 		c.Log.Warn("the state of the trust log could not be kept; the next start takes longer", "err", err)
 		return
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -196,6 +198,32 @@ func TestCacheWhenItIsWritten(t *testing.T) {
 	}
 	if s.Close(); s.cache.frames != cacheEnd {
 		t.Fatalf("frames %d", s.cache.frames)
+	}
+}
+
+// TestCacheOnAFullDisk: what could not be written is not tried over and over, for it may take the place of something that counts.
+func TestCacheOnAFullDisk(t *testing.T) {
+	w, a, fsys, s := cacheWorld(t)
+	fsys.Fail(durable.Fault{Op: durable.OpWrite, Err: syscall.ENOSPC, Stay: true})
+	s.keepState(4)
+	steps := fsys.Steps()
+	s.keepState(4)
+	if fsys.Steps() != steps || used(s) {
+		t.Fatal("tried again at once")
+	}
+	if list, err := fsys.ReadDir("."); err != nil || slices.ContainsFunc(list, func(e fs.DirEntry) bool { return strings.Contains(e.Name(), cacheName) }) {
+		t.Fatalf("left over: %v, %v", list, err)
+	}
+	fsys.Heal()
+	for range 4 {
+		s.apply(t, a.add(revokeNode("one")))
+	}
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	s.keepState(4)
+	if ok, words := agrees(t, w, fsys); !ok || words != "" {
+		t.Fatalf("used %v, said %q", ok, words)
 	}
 }
 

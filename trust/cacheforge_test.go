@@ -36,14 +36,14 @@ func TestCacheTampered(t *testing.T) {
 	}
 	// Of the body, which is under one hash, some bytes; of what is signed all.
 	for i := 0; i < len(good); i++ {
-		if i < len(good)-300 && i%7 > 0 {
+		if i < len(good)-300 && i%13 > 0 {
 			continue
 		}
 		b := slices.Clone(good)
 		b[i] ^= 1 << (i % 8)
 		tried(fmt.Sprintf("byte %d", i), b)
 	}
-	for n := 0; n < len(good); n += 11 {
+	for n := 0; n < len(good); n += 29 {
 		tried(fmt.Sprintf("cut to %d", n), good[:n])
 	}
 	tried("longer", append(slices.Clone(good), 0))
