@@ -1,9 +1,11 @@
 package mesh
 
 import (
+	"maps"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/beacon"
+	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/session"
 )
@@ -63,6 +65,9 @@ func (n *Node) healthTold(l *link, raw []byte) {
 		return
 	}
 	n.mu.Lock()
+	if len(n.told) >= maxEndpointPeers {
+		maps.DeleteFunc(n.told, func(id keys.NodeID, _ told) bool { return !n.isMember(id) })
+	}
 	old, held := n.told[h.Node]
 	newer := !held && len(n.told) < maxEndpointPeers || held && h.TimeMS > old.ms
 	if newer {

@@ -127,7 +127,7 @@ func TestHealthFlood(t *testing.T) {
 	}
 }
 
-// What is remembered of others is bounded, whatever the log names.
+// What is remembered of others is bounded, and who is a member no more makes room for those who are.
 func TestToldHealthIsBounded(t *testing.T) {
 	w := newWorld(t)
 	a, b, c := w.member("a"), w.member("b"), w.member("c")
@@ -140,8 +140,8 @@ func TestToldHealthIsBounded(t *testing.T) {
 	a.healthTold(&link{peer: linkPeer{Node: b.key.NodeID()}}, w.summary(c.key, time.Now(), 1))
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.told) != maxEndpointPeers {
-		t.Fatalf("%d are remembered", len(a.told))
+	if _, held := a.told[c.key.NodeID()]; !held || len(a.told) != 1 {
+		t.Fatalf("%d are remembered, a member's among them: %v", len(a.told), held)
 	}
 }
 

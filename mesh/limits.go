@@ -148,7 +148,7 @@ const (
 	lifeAnswer = 10 * time.Second
 	lifePoll   = 50 * time.Millisecond
 	// leaveFlush bounds how long a revocation a node has asked for itself waits until the answer is on its way.
-	leaveFlush = time.Second
+	leaveFlush = 100 * time.Millisecond
 	// stopTime bounds telling the peers that this node goes.
 	stopTime = 2 * time.Second
 	// acceptPause is the wait after a failed accept: out of descriptors, which passes.

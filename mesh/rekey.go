@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -43,7 +44,10 @@ type rekeying struct {
 	dialer   *handshake.RekeyDialer   // R1 is out, R2 has not come
 	acceptor *handshake.RekeyAcceptor // R2 is out, R3 has not come
 	asked    time.Time                // when REKEY_ASK was sent or obeyed last
-	moved    uint64                   // bytes the streams had moved when the keys were new
+
+	// atomic: housekeeping looks at them, and does not wait for a rekey that waits for a peer
+	moved atomic.Uint64 // bytes the streams had moved when the keys were new
+	half  atomic.Int64  // when R1 was taken, unix nanoseconds, while R3 has not come
 }
 
 // begin notes the keys a session begins with.
@@ -54,7 +58,9 @@ func (r *rekeying) begin(res *handshake.Result) {
 
 func (r *rekeying) setLocked(k keys.Session, moved uint64) {
 	r.current = keys.Session{Suite: k.Suite, Generation: k.Generation, Exporter: k.Exporter, Hash: k.Hash}
-	r.dialer, r.acceptor, r.moved = nil, nil, moved
+	r.dialer, r.acceptor = nil, nil
+	r.moved.Store(moved)
+	r.half.Store(0)
 }
 
 func (r *rekeying) configLocked(mesh keys.MeshID) handshake.RekeyConfig {
@@ -74,14 +80,14 @@ func (l *link) usage(now time.Time) (u session.Usage, busy bool) {
 	u = l.ctl.Limits(now)
 	s := l.ring.Usage()
 	u.Busy, u.KeyBytes = false, max(u.KeyBytes, s.Heaviest)
-	l.rekey.mu.Lock()
-	defer l.rekey.mu.Unlock()
-	return u, s.Moved > l.rekey.moved
+	return u, s.Moved > l.rekey.moved.Load()
 }
 
 // beginRekey sends R1, on the dialer's side, unless that is under way.
 func (n *Node) beginRekey(l *link) {
-	l.rekey.mu.Lock()
+	if !l.rekey.mu.TryLock() {
+		return // a step of one is under way
+	}
 	defer l.rekey.mu.Unlock()
 	if l.rekey.dialer != nil || !l.usable() {
 		return
@@ -97,7 +103,9 @@ func (n *Node) beginRekey(l *link) {
 
 // askRekey asks the dialer for new keys, not too often.
 func (n *Node) askRekey(l *link) {
-	l.rekey.mu.Lock()
+	if !l.rekey.mu.TryLock() {
+		return
+	}
 	again := time.Since(l.rekey.asked) < rekeyAskPause
 	if !again {
 		l.rekey.asked = time.Now()
@@ -167,6 +175,7 @@ func (n *Node) readR1Locked(l *link, r1 []byte) error {
 		return err
 	}
 	l.rekey.acceptor = a
+	l.rekey.half.Store(time.Now().UnixNano())
 	return l.ctl.SendAndSwitch(session.RecordRekey, r2, next.K2)
 }
 

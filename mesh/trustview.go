@@ -163,6 +163,10 @@ func (n *Node) tellServicesSoon(ctx context.Context) {
 func (n *Node) renewKeys(now time.Time) {
 	for _, l := range n.allLinks() {
 		u, busy := l.usage(now)
+		if at := l.rekey.half.Load(); at != 0 && u.Overdue(now.Sub(time.Unix(0, at))) {
+			n.post(core.Retire{ID: l.id}) // the peer began and does not finish; the keys it gave look new
+			continue
+		}
 		if !u.Due(busy, l.jitter) {
 			l.due.Store(0)
 			continue

@@ -27,6 +27,7 @@ type warmth struct {
 	wanted  atomic.Int32      // streams that wait for a connection of the peer's
 	reverse atomic.Bool       // the peer had to be asked to dial
 	asked   budget            // DIALs of the peer
+	back    atomic.Int32      // connections being made for them
 }
 
 // takeWarm returns a connection to send OPEN on, or nil.
@@ -100,23 +101,39 @@ func (n *Node) dialBack(l *link, count uint64) {
 		return
 	}
 	for range count {
-		n.goWhile(l, func(ctx context.Context) {
-			cctx, cancel := context.WithTimeout(ctx, connectTimeout)
-			conn, err := n.net.Dial(cctx, l.remote)
-			cancel()
-			if err != nil {
-				n.count("dial-back.failed")
-				return
+		if l.warm.back.Add(1) > session.MaxParked {
+			l.warm.back.Add(-1)
+			n.count("dial-back.ignored")
+			return
+		}
+		if !n.goWhile(l, func(ctx context.Context) {
+			p := n.connectBack(ctx, l)
+			l.warm.back.Add(-1)
+			if p != nil {
+				n.serveParked(ctx, l, p)
 			}
-			n.tune(conn)
-			p, err := session.Warm(ctx, conn, l.ring, true)
-			if err != nil {
-				n.count("dial-back.failed")
-				return
-			}
-			n.serveParked(ctx, l, p)
-		})
+		}) {
+			l.warm.back.Add(-1)
+		}
 	}
+}
+
+// connectBack makes one connection to where this side dialled the session.
+func (n *Node) connectBack(ctx context.Context, l *link) *session.Parked {
+	cctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	conn, err := n.net.Dial(cctx, l.remote)
+	cancel()
+	if err != nil {
+		n.count("dial-back.failed")
+		return nil
+	}
+	n.tune(conn)
+	p, err := session.Warm(ctx, conn, l.ring, true)
+	if err != nil {
+		n.count("dial-back.failed")
+		return nil
+	}
+	return p
 }
 
 // park answers a WARM. On a reverse one this side sends OPEN later; on the other kind it waits for the peer's.

@@ -186,7 +186,7 @@ func TestDialBackIsBounded(t *testing.T) {
 		t.Fatal(made, "connections")
 	}
 	eventually(t, "bounded", 10*time.Second, func() bool {
-		return lb.warm.ready.Len() <= session.MaxParked && la.warm.waiting.Len() <= session.MaxParked && b.Counters()["warm.limit"]+a.Counters()["warm.limit"] > 0
+		return lb.warm.ready.Len() <= session.MaxParked && la.warm.waiting.Len() <= session.MaxParked && la.warm.back.Load() == 0
 	})
 	// The side that did not dial the session obeys nothing.
 	a.queueBody(la.id, session.Number{K: session.KindDial, N: 1})
@@ -219,4 +219,37 @@ func TestParkingIsBounded(t *testing.T) {
 		t.Fatal("parked without the feature")
 	}
 	ok(t, pings(a.dial(b, "echo")))
+}
+
+// Connections a peer asks for do not pile up while they are not made.
+func TestDialBackInFlightIsBounded(t *testing.T) {
+	_, a, b, da, _, _, lb := watched(t)
+	da.hangs.Store(true)
+	before := da.made.Load()
+	for range 2 * dialBackPerSecond {
+		b.queueBody(lb.id, session.Number{K: session.KindDial, N: maxDialBack})
+	}
+	eventually(t, "ignored", 10*time.Second, func() bool { return a.Counters()["dial-back.ignored"] >= dialBackPerSecond })
+	if made := da.made.Load() - before; made > session.MaxParked {
+		t.Fatal(made, "under way")
+	}
+}
+
+// A session that lost to another keeps its tags for a while, and nothing is parked with it.
+func TestNothingIsParkedWithALostSession(t *testing.T) {
+	_, a, b, _, _, la, lb := watched(t)
+	ok(t, a.dial(b, "echo").Close())
+	lb.duplicate.Store(true)
+	b.tags.Unregister(lb.ring, session.DuplicateGrace, time.Now())
+	for _, reverse := range []bool{false, true} {
+		conn, err := a.connectStream(t.Context(), la)
+		ok(t, err)
+		if p, err := session.Warm(t.Context(), conn, la.ring, reverse); err == nil {
+			defer p.Close()
+		}
+	}
+	eventually(t, "refused", 10*time.Second, func() bool { return b.Counters()["warm.failed"] >= 2 })
+	if lb.warm.ready.Len()+lb.warm.waiting.Len() != 0 {
+		t.Fatal("parked")
+	}
 }

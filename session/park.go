@@ -35,7 +35,7 @@ func park(s *Stream, reverse bool, now time.Time) (*Parked, error) {
 func (r *Keyring) addParked(p *Parked) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if p.opened && (r.ended || r.sending != p.s.generation) {
+	if r.ended || p.opened && r.sending != p.s.generation { // nobody would close it any more
 		return ErrEnded
 	}
 	if r.parked == nil {

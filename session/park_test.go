@@ -247,6 +247,30 @@ func TestParkedEndsWithSession(t *testing.T) {
 }
 
 // A request sent on a parked connection just before a rekey goes through: both sides catch up.
+// Nothing is parked with a session that has ended, although its tags live on for a while: nobody would ever close it.
+func TestNothingIsParkedAfterTheEnd(t *testing.T) {
+	for _, reverse := range []bool{false, true} {
+		e := newEnds(keys.SuiteAES)
+		e.acceptorTags.Unregister(e.acceptor, DuplicateGrace, time.Now())
+		c1, c2 := tcpPair(t)
+		parked := make(chan error, 1)
+		go func() {
+			in, err := incoming(c2, e.acceptorTags, false)
+			if err == nil {
+				_, err = in.Park()
+			}
+			parked <- err
+		}()
+		if p, err := Warm(context.Background(), c1, e.dialer, reverse); err == nil {
+			t.Cleanup(p.Close)
+			wait(t, "the end is seen", func() bool { return !p.alive() })
+		}
+		if err := <-parked; !errors.Is(err, ErrEnded) {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestParkedOpenMeetsRekey(t *testing.T) {
 	e := newEnds(keys.SuiteAES)
 	from, to := e.parkPair(t, false)

@@ -282,14 +282,11 @@ func (s *Store) ResetFloor(local int64) error {
 	if !validTime(local) {
 		return errors.New("the clock is out of range")
 	}
-	s.mu.Lock()
-	s.floor = local
-	s.mu.Unlock()
 	if err := durable.WriteFile(s.fsys, floorName, wire.MustMarshal(floorWire{Version: floorVersion, Floor: local})); err != nil {
 		return fmt.Errorf("time floor: %w", err)
 	}
 	s.mu.Lock()
-	s.floorDisk = local
+	s.floor, s.floorDisk = local, local
 	s.mu.Unlock()
 	return nil
 }

@@ -132,7 +132,7 @@ func (d *Daemon) tryRotation(ctx context.Context, r *rotation) (*identity.Signed
 		}
 		return enrolNext(ctx, next, r)
 	})
-	if refused(err) {
+	if refused(err) && !d.handedOver(r) {
 		if derr := d.dir.dropRotation(); derr != nil {
 			return nil, errors.Join(err, derr)
 		}
@@ -179,25 +179,38 @@ func (d *Daemon) rotateSelf(next *keys.SigningKey) (*identity.SignedCertificate,
 	if o == nil {
 		return nil, errNotIssuer()
 	}
-	csr, err := identity.SignCSR(identity.CSR{Mesh: d.meshID, Node: next.NodeID(), Name: d.cert.Name}, next)
+	return rotateSelf(o.enroll, d.meshID, d.key, next, d.cert.Name)
+}
+
+func rotateSelf(issuer *enroll.Issuer, mesh keys.MeshID, old, next *keys.SigningKey, name string) (*identity.SignedCertificate, error) {
+	csr, err := identity.SignCSR(identity.CSR{Mesh: mesh, Node: next.NodeID(), Name: name}, next)
 	if err != nil {
 		return nil, err
 	}
-	v, err := o.enroll.Rotate(d.key.NodeID(), csr, trust.RotateSignature(d.meshID, d.key, next.NodeID()), nil)
+	v, err := issuer.Rotate(old.NodeID(), csr, trust.RotateSignature(mesh, old, next.NodeID()), nil)
 	if err != nil {
 		return nil, err
 	}
-	g, err := o.enroll.Spend(v.ID, csr, nil)
+	g, err := issuer.Spend(v.ID, csr, nil)
 	if err != nil {
 		return nil, err
 	}
 	return g.Certificate, nil
 }
 
+// handedOver reports whether the log has the new key in the place of the old one: then nothing but the new key is this node's.
+func (d *Daemon) handedOver(r *rotation) bool {
+	_, is := d.store.Current().Member(r.New)
+	return is
+}
+
 // giveUpRotation drops a rotation whose issuer is gone for good.
 func (d *Daemon) giveUpRotation(by control.Caller, r *rotation) error {
 	if r == nil {
 		return control.Errorf(control.NotFound, "meshkey status", "no rotation is under way")
+	}
+	if len(r.Certificate) > 0 || d.handedOver(r) {
+		return control.Errorf(control.Failed, "meshkey status", "the new key is the member already and cannot be given up; the rotation goes on by itself")
 	}
 	if err := d.record(by, audit.Event{Code: audit.NodeRotate, Target: r.New.Compact(), Reason: "given up"}); err != nil {
 		return err

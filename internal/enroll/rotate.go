@@ -43,6 +43,9 @@ func (i *Issuer) Rotate(old keys.NodeID, csr *identity.SignedCSR, sig keys.Signa
 	if !trust.RotateSigned(i.Mesh, r.Old, r.New, r.Sig) {
 		return nil, ErrNotSigned
 	}
+	if v := i.handedLocked(&r); v != nil {
+		return v, nil // done before, and the answer was lost
+	}
 	p, err := i.planRotation(&r, now)
 	if err != nil {
 		return nil, err
@@ -75,6 +78,16 @@ func (i *Issuer) Rotate(old keys.NodeID, csr *identity.SignedCSR, sig keys.Signa
 		return nil, err
 	}
 	return b.invites[id], nil
+}
+
+// handedLocked finds the invite by which this very hand-over has happened.
+func (i *Issuer) handedLocked(r *Rotation) *Invite {
+	for _, v := range i.Book.invites {
+		if v.Rotation != nil && v.Rotation.Old == r.Old && v.Rotation.New == r.New && v.spendOf(r.New) != nil {
+			return v
+		}
+	}
+	return nil
 }
 
 // rotationsLocked finds the unused invite for a hand-over by this key, and how many were made within a day.
