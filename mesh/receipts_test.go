@@ -59,7 +59,7 @@ func TestReceiptsAreChecked(t *testing.T) {
 	a := w.admin()
 	b.run()
 	c.run()
-	l := full(a, b)
+	full(a, b)
 	full(c, b)
 	full(a, c)
 	// Of two sessions that were dialled at once one ends, and with it what was on its way.
@@ -79,7 +79,7 @@ func TestReceiptsAreChecked(t *testing.T) {
 		}
 		return true
 	})
-	l = a.link(b)
+	l := a.link(b)
 	change, err := a.store.AppendOwn(w.issuer, time.Now().Unix(), trust.OpRevokeNode{Node: keys.NewSigningKey().NodeID()})
 	ok(t, err)
 	id := entryID{change.Issuer, change.Seq}
