@@ -56,9 +56,10 @@ var layers = map[string]layer{
 	"cmd/meshkey": {6, lower, "the one command"},
 	"bench":       {6, lower, "measures the real binary beside others, and takes the figures that take long"},
 
-	"bench/internal/stats": {0, nil, "medians and ratios know nothing of what is measured"},
-	"bench/internal/plain": {0, nil, "the limit that meshkey is held against shares no code with it"},
-	"bench/internal/load":  {1, []string{"bench/internal/stats"}, "the ends of a measurement know nothing of what is between them"},
+	"bench/internal/stats":   {0, nil, "medians and ratios know nothing of what is measured"},
+	"bench/internal/plain":   {0, nil, "the limit that meshkey is held against shares no code with it"},
+	"bench/internal/members": {5, lower, "a crowd for one daemon to hold: it speaks the protocol as the packages below do"},
+	"bench/internal/load":    {1, []string{"bench/internal/stats"}, "the ends of a measurement know nothing of what is between them"},
 }
 
 // sideways are the imports within one level that are not a cycle waiting to happen, each with its reason.

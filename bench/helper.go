@@ -23,6 +23,7 @@ const (
 	doOpen    = "open"
 	doFirst   = "first" // the first byte, tried until it comes
 	doSlow    = "slow"
+	doMembers = "members" // join with the invites on standard input, then make as many sessions as it says there, see crowd
 )
 
 // request is a helper's argument, response what it prints. Programs that serve print "ready".
@@ -46,7 +47,7 @@ type response struct {
 // firstStep is the distance of two tries for a first byte, well below what is measured.
 const firstStep = 200 * time.Microsecond
 
-func help(args []string, out io.Writer) error {
+func help(args []string, in io.Reader, out io.Writer) error {
 	if len(args) != 1 {
 		return usageError("helper is for the benchmark itself")
 	}
@@ -91,6 +92,8 @@ func help(args []string, out io.Writer) error {
 			_, err := fmt.Fprintln(out, "ready")
 			return err
 		})
+	case doMembers:
+		return crowd(q, in, out)
 	default:
 		err = errors.New("helper: unknown request " + q.Do)
 	}

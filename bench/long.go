@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"maps"
 	"runtime"
 	"runtime/debug"
@@ -16,25 +18,36 @@ import (
 var longRuns = map[string]struct {
 	what string
 	run  func() error
+	rig  func(context.Context, *rig, io.Writer) error // in place of run: needs the namespaces
 }{
-	"sim-1000":  {"a revocation in a simulated mesh of 1,000, flooded and by digests alone", func() error { return revocation(1000) }},
-	"sim-10000": {"the same with 10,000 nodes in 40 segments: some minutes, 8 GiB", func() error { return revocation(10000) }},
-	"log-2000": {"the log of 2,000 members: start and join, in some seconds", func() error {
+	"sim-1000":  {what: "a revocation in a simulated mesh of 1,000, flooded and by digests alone", run: func() error { return revocation(1000) }},
+	"sim-10000": {what: "the same with 10,000 nodes in 40 segments: some minutes, 8 GiB", run: func() error { return revocation(10000) }},
+	"log-2000": {what: "the log of 2,000 members: start and join, in some seconds", run: func() error {
 		return bigLog(2000, logTarget{start: time.Second, join: 5 * time.Second, rss: 64 << 20})
 	}},
-	"log-10000": {"the log of 10,000 members: start and join", func() error {
+	"log-10000": {what: "the log of 10,000 members: start and join", run: func() error {
 		return bigLog(10000, logTarget{start: time.Second, join: 5 * time.Second, rss: 64 << 20, idle: 30 * time.Second})
 	}},
-	"log-100000": {"the log of 100,000 members: start", func() error {
+	"log-100000": {what: "the log of 100,000 members: start", run: func() error {
 		return bigLog(100000, logTarget{start: time.Second, rss: 128 << 20, idle: 30 * time.Second})
 	}},
-	"sim-seeds": {"2,000 random scenarios of 2 to 50 nodes", seeds},
+	"sim-seeds": {what: "2,000 random scenarios of 2 to 50 nodes", run: seeds},
+	"sessions":  {what: "one daemon with 1,000 idle sessions: memory and CPU, some minutes", rig: sessions},
 }
 
-func runLong(args []string) error {
-	if len(args) == 1 && longRuns[args[0]].run != nil {
-		return longRuns[args[0]].run()
+func runLong(args []string) int {
+	if len(args) == 1 {
+		switch l := longRuns[args[0]]; {
+		case l.run != nil:
+			return code(l.run())
+		case l.rig != nil:
+			return inside(&options{only: []string{nameMeshkey}}, l.rig)
+		}
 	}
+	return code(longUsage())
+}
+
+func longUsage() error {
 	var b strings.Builder
 	b.WriteString("go run ./bench long NAME\n")
 	for _, name := range slices.Sorted(maps.Keys(longRuns)) {

@@ -48,16 +48,23 @@ const planEnv = "MESHKEY_BENCH"
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
-	var err error
 	switch {
 	case len(args) > 0 && args[0] == "helper":
-		err = help(args[1:], os.Stdout)
+		return code(help(args[1:], os.Stdin, os.Stdout))
 	case len(args) > 0 && args[0] == "long":
-		err = runLong(args[1:])
-	default:
-		return compare(args)
+		return runLong(args[1:])
 	}
-	return code(err)
+	o, err := parseOptions(args, os.Stderr)
+	if err != nil {
+		return code(err)
+	}
+	return inside(o, func(ctx context.Context, r *rig, out io.Writer) error {
+		res, err := r.compare(ctx, o)
+		if err != nil {
+			return err
+		}
+		return publish(o, res, out)
+	})
 }
 
 func code(err error) int {
@@ -71,12 +78,8 @@ func code(err error) int {
 	return exitFailed
 }
 
-// compare builds outside and measures inside.
-func compare(args []string) int {
-	o, err := parseOptions(args, os.Stderr)
-	if err != nil {
-		return code(err)
-	}
+// inside builds outside and measures inside.
+func inside(o *options, f func(context.Context, *rig, io.Writer) error) int {
 	if os.Getenv(planEnv) == "" {
 		dir, err := os.MkdirTemp(o.dir, "meshkey-bench-")
 		if err != nil {
@@ -94,21 +97,21 @@ func compare(args []string) int {
 			return code(err)
 		}
 	}
-	return netns.Main(session{o: o})
+	return netns.Main(runner(f))
 }
 
-// session is the part inside.
-type session struct{ o *options }
+// runner is what is done in the rig.
+type runner func(context.Context, *rig, io.Writer) error
 
-// Run measures; netns.Main calls it inside the namespaces, or, where there are none, outside.
-func (s session) Run() int {
+// Run makes the rig; netns.Main calls it inside the namespaces, or, where there are none, outside.
+func (f runner) Run() int {
 	if err := netns.Why(); err != nil {
 		return code(fmt.Errorf("the rig needs network namespaces: %w", err))
 	}
-	return code(s.measure(context.Background(), os.Stdout, os.Stderr))
+	return code(f.run(context.Background(), os.Stdout, os.Stderr))
 }
 
-func (s session) measure(ctx context.Context, out, words io.Writer) (err error) {
+func (f runner) run(ctx context.Context, out, words io.Writer) (err error) {
 	var p plan
 	if err := p.load(os.Getenv(planEnv)); err != nil {
 		return err
@@ -118,30 +121,26 @@ func (s session) measure(ctx context.Context, out, words io.Writer) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	res, err := r.compare(ctx, s.o)
-	if err != nil {
-		return err
-	}
-	return s.publish(res, out)
+	return f(ctx, r, out)
 }
 
 // publish prints the table and writes the files that were asked for.
-func (s session) publish(res *results, out io.Writer) error {
+func publish(o *options, res *results, out io.Writer) error {
 	rep := summarize(res)
 	if err := rep.writeTable(out); err != nil {
 		return err
 	}
-	if s.o.json != "" {
-		if err := rep.writeJSON(s.o.json); err != nil {
+	if o.json != "" {
+		if err := rep.writeJSON(o.json); err != nil {
 			return err
 		}
 	}
-	if s.o.doc != "" {
-		if err := rep.writeDoc(s.o.doc); err != nil {
+	if o.doc != "" {
+		if err := rep.writeDoc(o.doc); err != nil {
 			return err
 		}
 	}
-	if s.o.strict {
+	if o.strict {
 		return rep.complete()
 	}
 	return nil

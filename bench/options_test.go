@@ -63,7 +63,10 @@ func TestWrongOptionsAreUsage(t *testing.T) {
 
 func TestLongIsListed(t *testing.T) {
 	for _, args := range [][]string{nil, {"nothing"}, {"sim-1000", "more"}} {
-		err := runLong(args)
+		if got := runLong(args); got != exitUsage {
+			t.Errorf("%v: exit %d", args, got)
+		}
+		err := longUsage()
 		if _, ok := errors.AsType[usageError](err); !ok || !strings.Contains(err.Error(), "sim-1000") {
 			t.Errorf("%v: %v", args, err)
 		}
@@ -72,7 +75,7 @@ func TestLongIsListed(t *testing.T) {
 
 func TestHelperRefusesNonsense(t *testing.T) {
 	for _, args := range [][]string{nil, {"{"}, {"{}"}, {`{"do":"dance"}`}, {"{}", "{}"}} {
-		if err := help(args, io.Discard); err == nil {
+		if err := help(args, strings.NewReader(""), io.Discard); err == nil {
 			t.Errorf("%q did something", args)
 		}
 	}
