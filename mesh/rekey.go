@@ -46,8 +46,9 @@ type rekeying struct {
 	asked    time.Time                // when REKEY_ASK was sent or obeyed last
 
 	// atomic: housekeeping looks at them, and does not wait for a rekey that waits for a peer
-	moved atomic.Uint64 // bytes the streams had moved when the keys were new
-	half  atomic.Int64  // when R1 was taken, unix nanoseconds, while R3 has not come
+	moved  atomic.Uint64 // bytes the streams had moved when the keys were new
+	half   atomic.Int64  // when R1 was taken, unix nanoseconds, while R3 has not come
+	number atomic.Uint64 // of current
 }
 
 // begin notes the keys a session begins with.
@@ -61,6 +62,7 @@ func (r *rekeying) setLocked(k keys.Session, moved uint64) {
 	r.dialer, r.acceptor = nil, nil
 	r.moved.Store(moved)
 	r.half.Store(0)
+	r.number.Store(k.Generation)
 }
 
 func (r *rekeying) configLocked(mesh keys.MeshID) handshake.RekeyConfig {
@@ -68,11 +70,7 @@ func (r *rekeying) configLocked(mesh keys.MeshID) handshake.RekeyConfig {
 }
 
 // generation returns how often the session's keys have been replaced.
-func (r *rekeying) generation() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.current.Generation
-}
+func (r *rekeying) generation() uint64 { return r.number.Load() }
 
 // usage returns what the session and its streams did with the present keys, and whether anything but heartbeats moved on them: what
 // keeps a trust log equal is part of being idle.
@@ -85,10 +83,13 @@ func (l *link) usage(now time.Time) (u session.Usage, busy bool) {
 
 // beginRekey sends R1, on the dialer's side, unless that is under way.
 func (n *Node) beginRekey(l *link) {
-	if !l.rekey.mu.TryLock() {
-		return // a step of one is under way
+	if l.rekey.mu.TryLock() { // else a step of one is under way
+		defer l.rekey.mu.Unlock()
+		n.beginRekeyLocked(l)
 	}
-	defer l.rekey.mu.Unlock()
+}
+
+func (n *Node) beginRekeyLocked(l *link) {
 	if l.rekey.dialer != nil || !l.usable() {
 		return
 	}
@@ -119,16 +120,14 @@ func (n *Node) askRekey(l *link) {
 // rekeyAsked obeys the acceptor, not too often.
 func (n *Node) rekeyAsked(l *link) {
 	l.rekey.mu.Lock()
+	defer l.rekey.mu.Unlock()
 	obey := l.role == keys.RoleDialer && l.features.Has(session.FeatureRekey) && time.Since(l.rekey.asked) >= rekeyAskPause
-	if obey {
-		l.rekey.asked = time.Now()
-	}
-	l.rekey.mu.Unlock()
 	if !obey {
 		n.count("rekey.ask-ignored")
 		return
 	}
-	n.beginRekey(l)
+	l.rekey.asked = time.Now()
+	n.beginRekeyLocked(l)
 }
 
 // rekeyRecord acts on R1, R2 or R3, in the goroutine that reads the link: what follows the record may be under the new key. An error
