@@ -34,6 +34,7 @@ func (h *host) warned(code string) (control.Warning, bool) {
 // The one machine that signs heads is cut off: the others see the age of their view grow, are restricted when the root says so, and
 // say why and what to do; when the signer is back all is as before.
 func TestStaleViewEndToEnd(t *testing.T) {
+	long(t)
 	t.Parallel()
 	nas, root := foundWithRoot(t, 27161)
 	nas.stop()

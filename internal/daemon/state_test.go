@@ -140,8 +140,17 @@ func private(t *testing.T, dir string) {
 	}
 }
 
+// long leaves a test of many seconds out of the plain run.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("MESHKEY_E2E") == "" {
+		t.Skip("a long scenario: run it with MESHKEY_E2E=1")
+	}
+}
+
 // An init that was interrupted anywhere leaves a directory in which init works, and every key it had made is still there afterwards.
 func TestInitInterrupted(t *testing.T) {
+	long(t)
 	whole := filepath.Join(t.TempDir(), "whole")
 	if _, err := daemon.Init(t.Context(), initOptions(whole)); err != nil {
 		t.Fatal(err)
