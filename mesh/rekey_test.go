@@ -3,6 +3,7 @@ package mesh
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -224,7 +225,7 @@ func TestRekeyAttacks(t *testing.T) {
 				defer to.mu.Unlock()
 				return to.links[far.id] == nil
 			})
-			if far.rekey.generation() != 0 {
+			if far.rekey.generation() != 0 || name == "not offered" && far.rekey.half.Load() != 0 {
 				t.Fatal("a next generation came of it")
 			}
 			if name != "not offered" {
@@ -298,4 +299,28 @@ func TestHalfRekey(t *testing.T) {
 	}
 	acceptor.renewKeys(time.Now().Add(61 * time.Second))
 	eventually(t, "ended", 10*time.Second, func() bool { return !there() })
+}
+
+// A session that is not full has its keys from the handshake, and no others.
+func TestNoRekeyBelowFull(t *testing.T) {
+	a, l := byHand(t)
+	l.features = offered
+	for _, full := range []bool{false, true} {
+		var wg sync.WaitGroup
+		var err error
+		wg.Go(func() { err = a.rekeyRecord(t.Context(), l, []byte{0xff}) })
+		select {
+		case ev := <-a.events: // the reader asks whether the core knows more
+			if full {
+				a.fills(l)
+			}
+			a.step(t.Context(), ev)
+		case <-time.After(10 * time.Second):
+			t.Error("the reader does not ask the core")
+		}
+		wg.Wait()
+		if err == nil || errors.Is(err, session.ErrProtocol) == full {
+			t.Errorf("full %v: %v", full, err)
+		}
+	}
 }
