@@ -105,6 +105,19 @@ func (c *cli) ask(ctx context.Context, question, without string) (string, error)
 	return c.line(ctx)
 }
 
+// askName asks for a machine's name, which confirms what is about to happen to it; any other answer ends the command with the sentence
+// that nothing was done.
+func (c *cli) askName(ctx context.Context, question, without string, n control.NodeRef, nothing string) error {
+	answer, err := c.ask(ctx, question, without)
+	if err != nil {
+		return err
+	}
+	if answer == "" || answer != node(n) {
+		return control.Errorf(control.Failed, "", "%s", nothing)
+	}
+	return nil
+}
+
 // line reads one line of stdin, without its end.
 func (c *cli) line(ctx context.Context) (string, error) {
 	type answer struct {

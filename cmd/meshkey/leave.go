@@ -60,12 +60,8 @@ func runLeave(ctx context.Context, c *cli, o leaveOptions) error {
 			return c.print(would, func() { c.wouldLeave(would) })
 		}
 		c.wouldLeave(would)
-		answer, err := c.ask(ctx, "Type the machine's name to leave: ", "--yes leaves without asking, --dry-run only shows")
-		if err != nil {
+		if err := c.askName(ctx, "Type the machine's name to leave: ", "--yes leaves without asking, --dry-run only shows", would.Node, "nothing was changed"); err != nil {
 			return err
-		}
-		if answer == "" || answer != node(would.Node) {
-			return control.Errorf(control.Failed, "", "nothing was changed")
 		}
 	}
 	res, err := client.Leave(ctx, &control.LeaveRequest{Force: o.Force, WaitMS: ms})

@@ -63,12 +63,8 @@ func runRevoke(ctx context.Context, c *cli, o revokeOptions) error {
 			return c.print(would, func() { c.wouldRevoke(would) })
 		}
 		c.wouldRevoke(would)
-		answer, err := c.ask(ctx, "Type the machine's name to revoke it: ", "--yes revokes without asking, --dry-run only shows")
-		if err != nil {
+		if err := c.askName(ctx, "Type the machine's name to revoke it: ", "--yes revokes without asking, --dry-run only shows", would.Node, "nothing was revoked"); err != nil {
 			return err
-		}
-		if answer == "" || answer != node(would.Node) {
-			return control.Errorf(control.Failed, "", "nothing was revoked")
 		}
 		r.Node = would.Node.ID
 	}

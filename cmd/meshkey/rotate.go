@@ -89,12 +89,8 @@ func rotateNode(ctx context.Context, c *cli, client *control.Client, o rotateOpt
 			return c.print(would, func() { c.wouldRotate(would) })
 		}
 		c.wouldRotate(would)
-		answer, err := c.ask(ctx, "Type the machine's name to change its key: ", "--yes changes it without asking, --dry-run only shows")
-		if err != nil {
+		if err := c.askName(ctx, "Type the machine's name to change its key: ", "--yes changes it without asking, --dry-run only shows", would.Old, "nothing was changed"); err != nil {
 			return err
-		}
-		if answer == "" || answer != node(would.Old) {
-			return control.Errorf(control.Failed, "", "nothing was changed")
 		}
 	}
 	res, err := client.RotateNode(ctx, &control.RotateNodeRequest{Drop: o.Drop})
