@@ -147,7 +147,7 @@ func (n *Node) lifeLink(asked map[core.SessionID]bool) *link {
 	defer n.mu.Unlock()
 	var all []*link
 	for _, l := range n.links {
-		if !asked[l.id] && l.open() && l.features.Has(session.FeatureLife) && n.presence[l.peer.Node].issues {
+		if !asked[l.id] && l.open() && l.may(session.FeatureLife) && n.presence[l.peer.Node].issues {
 			all = append(all, l)
 		}
 	}
@@ -228,7 +228,7 @@ func (n *Node) lifeAnswered(l *link, a session.Answer) {
 
 // answerRotate is the issuer's side of ROTATE. An error ends the session: nobody who follows the protocol sends that.
 func (n *Node) answerRotate(l *link, r session.Rotate) error {
-	if !l.features.Has(session.FeatureLife) {
+	if !l.may(session.FeatureLife) {
 		return errors.New("a rotation that was not offered")
 	}
 	no := func(err error) {
@@ -271,7 +271,7 @@ func (n *Node) answerRotate(l *link, r session.Rotate) error {
 
 // answerLeave is the issuer's side of LEAVE. The answer goes out between the writing of the entry and its effect, which cuts the session.
 func (n *Node) answerLeave(l *link, raw []byte) error {
-	if !l.features.Has(session.FeatureLife) {
+	if !l.may(session.FeatureLife) {
 		return errors.New("a leave that was not offered")
 	}
 	leave, err := identity.ParseLeave(raw, n.mesh, l.hash)

@@ -23,21 +23,21 @@ import (
 // is the core's business.
 type link struct {
 	// immutable
-	id       core.SessionID
-	peer     linkPeer
-	role     keys.Role
-	suite    keys.Suite
-	remote   netip.AddrPort
-	ctl      *session.Control
-	ring     *session.Keyring
-	started  time.Time
-	jitter   float64   // of its rekey trigger, fixed
-	told     int64     // the clock the peer told in the handshake, unix seconds
-	hash     keys.Hash // channel binding of the handshake
-	features session.Features
+	id      core.SessionID
+	peer    linkPeer
+	role    keys.Role
+	suite   keys.Suite
+	remote  netip.AddrPort
+	ctl     *session.Control
+	ring    *session.Keyring
+	started time.Time
+	jitter  float64   // of its rekey trigger, fixed
+	told    int64     // the clock the peer told in the handshake, unix seconds
+	hash    keys.Hash // channel binding of the handshake
 
 	out outbox
 
+	features   atomic.Uint64 // session.Features both sides offered; set before anybody sees the link
 	state      atomic.Uint32 // session.State the core published
 	wasFull    atomic.Bool
 	registered atomic.Bool // its tags are in the table
@@ -83,6 +83,9 @@ func sessionName(id core.SessionID) string { return "s-" + strconv.FormatUint(ui
 // open reports whether streams may open over the link now.
 func (l *link) open() bool { return session.State(l.state.Load()) == session.Full }
 
+// may reports whether the session may use an optional part of the protocol.
+func (l *link) may(f session.Features) bool { return session.Features(l.features.Load()).Has(f) }
+
 // usable reports whether both sides have said full, and the session has not ended.
 func (l *link) usable() bool { return l.open() || session.State(l.state.Load()) == session.Draining }
 
@@ -92,8 +95,9 @@ func (n *Node) runSession(conn net.Conn, res *handshake.Result, dial core.DialID
 	l := &link{
 		id: core.SessionID(n.sessionSeq.Add(1)), peer: linkPeer{res.Peer.Node, res.Peer.Binding.Boot}, role: res.Role,
 		suite: res.Keys.Suite, remote: remote, ctl: session.NewControl(conn, res.Keys, res.Role), started: time.Now(),
-		jitter: rand.Float64(), told: res.Peer.Time, hash: res.Keys.Hash, features: features(res.Peer),
+		jitter: rand.Float64(), told: res.Peer.Time, hash: res.Keys.Hash,
 	}
+	l.features.Store(uint64(features(res.Peer)))
 	l.rekey.begin(res)
 	l.ring = session.NewKeyring(res.Keys, res.Role, func(counter uint64) {
 		n.queueBody(l.id, session.Number{K: session.KindSkip, N: counter})

@@ -121,7 +121,7 @@ func (n *Node) askRekey(l *link) {
 func (n *Node) rekeyAsked(l *link) {
 	l.rekey.mu.Lock()
 	defer l.rekey.mu.Unlock()
-	obey := l.role == keys.RoleDialer && l.features.Has(session.FeatureRekey) && time.Since(l.rekey.asked) >= rekeyAskPause
+	obey := l.role == keys.RoleDialer && l.may(session.FeatureRekey) && time.Since(l.rekey.asked) >= rekeyAskPause
 	if !obey {
 		n.count("rekey.ask-ignored")
 		return
@@ -133,7 +133,7 @@ func (n *Node) rekeyAsked(l *link) {
 // rekeyRecord acts on R1, R2 or R3, in the goroutine that reads the link: what follows the record may be under the new key. An error
 // ends the session.
 func (n *Node) rekeyRecord(ctx context.Context, l *link, body []byte) error {
-	if !l.features.Has(session.FeatureRekey) {
+	if !l.may(session.FeatureRekey) {
 		return session.ErrProtocol // whoever sends what was not offered breaks the protocol
 	}
 	if !l.usable() {

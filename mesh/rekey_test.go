@@ -21,6 +21,14 @@ import (
 func ends(t testing.TB, a, b *host) (dialler, acceptor *host, d, c *link) {
 	t.Helper()
 	eventually(t, "one session", 10*time.Second, func() bool {
+		for _, h := range []*host{a, b} {
+			h.mu.Lock()
+			settled := len(h.links) == 1 && len(h.dials) == 0 // no second one is on its way, to be ended as a duplicate
+			h.mu.Unlock()
+			if !settled {
+				return false
+			}
+		}
 		la, lb := a.link(b), b.link(a)
 		if la == nil || lb == nil || la.hash != lb.hash || !la.usable() || !lb.usable() {
 			return false
@@ -166,7 +174,8 @@ func TestWithoutRekeyASessionIsReplaced(t *testing.T) {
 	_, a, b := pair(t)
 	dialler, acceptor, d, c := ends(t, a, b)
 	s := a.dial(b, "echo")
-	d.features, c.features = 0, 0
+	d.features.Store(0)
+	c.features.Store(0)
 	acceptor.renewKeys(time.Now().Add(16 * time.Minute))
 	dialler.renewKeys(time.Now().Add(16 * time.Minute))
 	eventually(t, "another session", 10*time.Second, func() bool {
@@ -191,7 +200,7 @@ func TestRekeyAttacks(t *testing.T) {
 		fromDialler bool
 		attack      func(t *testing.T, n *host, l, far *link)
 	}{
-		"not offered":        {true, func(t *testing.T, n *host, l, far *link) { far.features = 0; send(n, l, r1(t, n, l)) }},
+		"not offered":        {true, func(t *testing.T, n *host, l, far *link) { far.features.Store(0); send(n, l, r1(t, n, l)) }},
 		"an answer unasked":  {false, func(t *testing.T, n *host, l, _ *link) { send(n, l, make([]byte, handshake.SizeR2)) }},
 		"R1 of the acceptor": {false, func(t *testing.T, n *host, l, _ *link) { send(n, l, r1(t, n, l)) }},
 		"a changed R1": {true, func(t *testing.T, n *host, l, _ *link) {
@@ -304,7 +313,7 @@ func TestHalfRekey(t *testing.T) {
 // A session that is not full has its keys from the handshake, and no others.
 func TestNoRekeyBelowFull(t *testing.T) {
 	a, l := byHand(t)
-	l.features = offered
+	l.features.Store(uint64(offered))
 	for _, full := range []bool{false, true} {
 		var wg sync.WaitGroup
 		var err error

@@ -177,7 +177,7 @@ func (n *Node) renewKeys(now time.Time) {
 		switch since := now.Sub(time.Unix(0, l.due.Load())); {
 		case u.Overdue(since):
 			n.post(core.Retire{ID: l.id})
-		case !l.features.Has(session.FeatureRekey):
+		case !l.may(session.FeatureRekey):
 			if l.role == keys.RoleDialer && l.open() {
 				n.post(core.Replace{ID: l.id})
 			}

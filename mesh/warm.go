@@ -41,7 +41,7 @@ func (l *link) takeWarm() *session.Parked {
 
 // warmUp makes connections for the next streams with a peer that is in use, one at a time.
 func (n *Node) warmUp(l *link) {
-	if !l.features.Has(session.FeatureWarm) || !l.open() {
+	if !l.may(session.FeatureWarm) || !l.open() {
 		return
 	}
 	missing := warmMin + int(l.warm.more.Load()) - l.warm.ready.Len() - int(l.warm.under.Load())
@@ -95,7 +95,7 @@ func (n *Node) askToDial(l *link, count int) {
 // dialBack obeys DIAL: it connects to where this side dialled the session, which is the one address the peer has proven, and never to one
 // that a message names.
 func (n *Node) dialBack(l *link, count uint64) {
-	if l.role != keys.RoleDialer || !l.features.Has(session.FeatureWarm) ||
+	if l.role != keys.RoleDialer || !l.may(session.FeatureWarm) ||
 		!l.warm.asked.of(dialBackPerSecond, dialBackPerSecond).Allow() {
 		n.count("dial-back.ignored")
 		return
@@ -138,7 +138,7 @@ func (n *Node) connectBack(ctx context.Context, l *link) *session.Parked {
 
 // park answers a WARM. On a reverse one this side sends OPEN later; on the other kind it waits for the peer's.
 func (n *Node) park(ctx context.Context, in *session.Incoming, l *link) {
-	if ok, _ := n.awaitOpen(ctx, l); !ok || !l.features.Has(session.FeatureWarm) {
+	if ok, _ := n.awaitOpen(ctx, l); !ok || !l.may(session.FeatureWarm) {
 		in.Reset(session.CodeLimit)
 		n.count("stream.warm")
 		return
@@ -178,7 +178,7 @@ func (n *Node) serveParked(ctx context.Context, l *link, p *session.Parked) {
 
 // reach gets a connection for a stream with a peer: a new one, or, from a peer that dialled the session and cannot be dialled, one of its own.
 func (n *Node) reach(ctx context.Context, l *link) (net.Conn, *session.Parked, error) {
-	if l.role == keys.RoleDialer || !l.features.Has(session.FeatureWarm) {
+	if l.role == keys.RoleDialer || !l.may(session.FeatureWarm) {
 		conn, err := n.connectStream(ctx, l)
 		return conn, nil, err
 	}

@@ -214,7 +214,7 @@ func TestParkingIsBounded(t *testing.T) {
 	eventually(t, "parked", 5*time.Second, func() bool { return lb.warm.waiting.Len() == session.MaxParked })
 	park() // answered, and cut
 	eventually(t, "limited", 5*time.Second, func() bool { return b.Counters()["warm.limit"] == 1 })
-	lb.features = 0
+	lb.features.Store(0)
 	if err := park(); err == nil {
 		t.Fatal("parked without the feature")
 	}
