@@ -332,7 +332,9 @@ func TestQueryFilters(t *testing.T) {
 		{"code", Filter{Code: "stream.close"}, 200, 1},
 		{"noun", Filter{Code: "stream"}, 600, 1},
 		{"actor", Filter{Actor: "laptop"}, 400, 2},
-		{"prefix", Filter{Target: "gpu1/*"}, 600, 1},
+		{"prefix", Filter{Targets: []string{"gpu1/*"}}, 600, 1},
+		{"one of two targets", Filter{Targets: []string{"nas/*", "gpu1/ollama"}}, 600, 1},
+		{"a service of this node", Filter{Targets: []string{"gpu1/none"}, Service: "ollama"}, 0, 0}, // these are another node's
 		{"verdict", Filter{Verdict: Allowed}, 400, 2},
 		{"since", Filter{Since: base.Add(599 * time.Minute), Code: "stream"}, 1, 600},
 		{"until", Filter{Until: base.Add(2 * time.Minute), Code: "stream"}, 2, 1},

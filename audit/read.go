@@ -76,7 +76,8 @@ type Filter struct {
 	Since, Until time.Time // Until exclusive
 	Code         string    // noun.verb, or a noun alone
 	Actor        string    // equal, or a prefix that ends in "*"
-	Target       string    // the same
+	Targets      []string  // any of them, each the same way; none: all
+	Service      string    // or a service of this node's own, which its records of streams and services name without the node
 	Session      string
 	Grant        string
 	Verdict      Verdict // None: any
@@ -95,12 +96,25 @@ func (f *Filter) Match(r *Record) bool {
 	switch {
 	case !f.Since.IsZero() && e.Time.Before(f.Since), !f.Until.IsZero() && !e.Time.Before(f.Until),
 		f.Code != "" && f.Code != string(e.Code) && f.Code != noun,
-		!matchText(f.Actor, e.Actor), !matchText(f.Target, e.Target),
+		!matchText(f.Actor, e.Actor), !f.matchTarget(noun, e.Target),
 		f.Session != "" && f.Session != e.Session, f.Grant != "" && f.Grant != e.Grant,
 		f.Verdict != None && f.Verdict != e.Verdict:
 		return false
 	}
 	return true
+}
+
+func (f *Filter) matchTarget(noun, target string) bool {
+	for _, t := range f.Targets {
+		if matchText(t, target) {
+			return true
+		}
+	}
+	if f.Service == "" {
+		return len(f.Targets) == 0
+	}
+	// Other records have a machine's name in the same place, and a stream to another node has that node before the service.
+	return (noun == "stream" || noun == "service") && !strings.Contains(target, "/") && matchText(f.Service, target)
 }
 
 func matchText(pattern, s string) bool {

@@ -47,7 +47,9 @@ func newAuditLog(c *cli) *cobra.Command {
   meshkey audit log -S yesterday verdict=denied
   meshkey audit log actor=laptop target=gpu1/ollama code=stream
   meshkey audit log --json=1 --from 18000`,
-		Long: `A filter is FIELD=VALUE with code, actor, target or verdict; all must match. With --json=1 each entry is one line.`,
+		Long: `A filter is FIELD=VALUE with code, actor, target or verdict; all must match. A code is noun.verb or a noun alone; an actor or a target
+may end in *. target=NODE/SERVICE finds a service on every machine alike: on NODE itself, where its records say SERVICE alone, on those
+that have used it, and where it was granted. With --json=1 each entry is one line.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Filters = args

@@ -231,4 +231,5 @@ func TestThreeHosts(t *testing.T) {
 	}
 	at := <-cut
 	t.Logf("revoked; stream dead after %v; %+v", at.Sub(began), r.Spread)
+	checkTargets(t, nas, gpu, laptop)
 }

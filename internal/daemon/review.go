@@ -14,9 +14,10 @@ import (
 // Log implements control.Auditor.
 func (d *Daemon) Log(ctx context.Context, q control.AuditQuery) (*control.AuditPage, error) {
 	f := audit.Filter{
-		From: q.From, Since: q.Since, Until: q.Until, Code: q.Code, Actor: d.auditName(q.Actor), Target: d.auditName(q.Target),
+		From: q.From, Since: q.Since, Until: q.Until, Code: q.Code, Actor: d.auditName(q.Actor),
 		Newest: q.Last, Limit: q.Limit,
 	}
+	f.Targets, f.Service = d.auditTarget(q.Target)
 	if q.Verdict != "" {
 		v, ok := audit.ParseVerdict(q.Verdict)
 		if !ok {
