@@ -23,6 +23,8 @@ type Network interface {
 	Packets() (Packets, error)
 	// Watch tells the host's interfaces at once and after each change, until ctx ends.
 	Watch(ctx context.Context, changed func(netmon.Snapshot)) error
+	// Listened returns what of the interfaces the listener accepts on, and whether that is all there are and will be.
+	Listened(s netmon.Snapshot) (part netmon.Snapshot, all bool)
 }
 
 // Packets are a node's beacon sockets.
@@ -74,11 +76,14 @@ func (h *HostNetwork) Listen(ctx context.Context) (net.Listener, error) {
 	var all []net.Listener
 	port := h.At[0].Port()
 	for _, at := range h.At {
-		addr := ":" + strconv.Itoa(int(port))
-		if at.Addr().IsValid() && !at.Addr().IsUnspecified() {
+		network, addr := "tcp", ":"+strconv.Itoa(int(port))
+		switch {
+		case at.Addr() == netip.IPv4Unspecified():
+			network = "tcp4" // Go would take it for every address of both families
+		case !everyAddress(at.Addr()):
 			addr = netip.AddrPortFrom(at.Addr(), port).String()
 		}
-		ln, err := lc.Listen(ctx, "tcp", addr)
+		ln, err := lc.Listen(ctx, network, addr)
 		if err != nil {
 			for _, l := range all {
 				l.Close()

@@ -120,6 +120,7 @@ type Node struct {
 	connSeq    atomic.Uint64
 	presented  atomic.Pointer[handshake.Local]
 	endpointsA atomic.Pointer[[]netip.AddrPort] // announced
+	heardOn    atomic.Pointer[[]int]            // interfaces whose beacons count; nil: all
 	record     atomic.Pointer[[]byte]           // own newest beacon envelope
 	interval   atomic.Int64                     // of beacons, as announced, in ns
 	crowd      atomic.Int64                     // others heard on the most crowded interface
@@ -264,6 +265,7 @@ func (n *Node) Run(ctx context.Context) error {
 		return err
 	}
 	defer n.packets.Close()
+	n.usable(nil)
 
 	// The inner context outlives ctx a little: peers are told before connections are cut.
 	inner := n.ctx

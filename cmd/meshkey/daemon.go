@@ -32,7 +32,7 @@ func newDaemon(c *cli) *cobra.Command {
 		Example: `  meshkey daemon
   meshkey daemon --state ./node2 --log-level debug
   systemctl enable --now meshkey`,
-		Long: `Reads meshkey.toml; a missing file is all defaults. Stops in order on SIGTERM and SIGINT. The log goes to stderr.`,
+		Long: `Reads meshkey.toml (docs/configuration.md lists its keys, and their MESHKEY_ variables); a missing file is all defaults. Stops in order on SIGTERM and SIGINT. The log goes to stderr.`,
 		Args: none(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDaemon(cmd.Context(), c, o) },
 	}
@@ -49,9 +49,9 @@ func runDaemon(ctx context.Context, c *cli, o daemonOptions) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := config.Load(p.Config)
+	cfg, err := c.config()
 	if err != nil {
-		return control.Errorf(control.Usage, "correct the file, or give another with --config", "%w", err)
+		return err
 	}
 	if o.LogLevel != "" {
 		// Checked by the same rules as the file's key.

@@ -121,6 +121,7 @@ func rootHelp(w io.Writer, groups []group) {
 	}
 	fmt.Fprint(w, `
 meshkey VERB --help shows a verb's examples and flags. All take --json=1, --state DIR, --config FILE, --socket FILE.
+What can be configured, in meshkey.toml or the environment: docs/configuration.md
 Exit codes: `)
 	var codes []string
 	for _, x := range control.Codes() {

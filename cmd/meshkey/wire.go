@@ -88,7 +88,7 @@ func wireResponse(ctx context.Context, o responseRequest) (*enrollDocument, erro
 func wireRun(ctx context.Context, o runRequest) error {
 	d := daemon.Options{
 		StateDir: o.StateDir, Socket: o.Socket, Version: o.Version, Listen: o.Config.ListenAddrs(), BeaconPort: o.Config.BeaconPort(),
-		LoopbackOnly: o.Config.Network.LoopbackOnly, Ignore: o.Config.Network.IgnoreInterfaces, Include: o.Config.Network.Interfaces,
+		LoopbackOnly: o.Config.LoopbackOnly(), Ignore: o.Config.Network.IgnoreInterfaces, Include: o.Config.Network.Interfaces,
 		Endpoints: o.Config.ExtraEndpoints(), Seeds: o.Config.Mesh.Seeds, ReadGroup: o.ReadGroup, Log: o.Log, Ready: o.Ready, Keys: o.Keys,
 		Passphrase: func() (string, error) {
 			b, err := o.Passphrase()
