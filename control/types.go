@@ -298,6 +298,9 @@ type GrantResult struct {
 	Envelope
 	Grant Grant `json:"grant"`
 	Spread
+	// Offered tells whether anybody the grant is about offers the service: yes, no, or unknown, for a node is told only of services it
+	// may use. Empty: not one service.
+	Offered  string    `json:"offered,omitempty"`
 	Warnings []Warning `json:"warnings,omitempty"`
 }
 

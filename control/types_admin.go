@@ -184,6 +184,8 @@ type ConnectEvent struct {
 	BytesOut int64  `json:"bytes_out,omitempty"` // to the mesh
 	Note     string `json:"note,omitempty"`      // such as: another port than asked for, and why
 	Error    *Error `json:"error,omitempty"`
+
+	Warnings []Warning `json:"warnings,omitempty"` // with listening: why connections may fail
 }
 
 func (*ConnectEvent) SchemaName() string { return "meshkey.connect/1" }

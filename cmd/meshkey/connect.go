@@ -32,7 +32,7 @@ func newConnect(c *cli) *cobra.Command {
   meshkey connect nas/postgres --format env
   ssh -o ProxyCommand="meshkey connect nas/ssh --stdio" nas`,
 		Long: `Prints the address and serves it until it is interrupted. Only your own programs are served there: other users of this machine are
-refused. A denial names the permission that is missing, the nearest one there is, and the number of the record in the peer's audit log.`,
+refused. It ends with code 4 if the peer has no such service, and warns if that is down or cannot be known now. A denial names the permission that is missing, the nearest one there is, and the number of the record in the peer's audit log.`,
 		Args: exactly("NODE/SERVICE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Target = args[0]
@@ -88,6 +88,7 @@ func (c *cli) showEvent(ev *control.ConnectEvent, o connectOptions) {
 		if ev.Note != "" {
 			c.say("%s", clean(ev.Note))
 		}
+		c.warn(ev.Warnings)
 		c.say("Serving your programs until Ctrl-C.")
 	case "refused":
 		c.say("refused %s", clean(ev.From))

@@ -143,7 +143,7 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
 }
 
-// startDaemon starts a daemon of fixed answers; "denied", "broken", "torn", "unknown" and "warned" are its moods.
+// startDaemon starts a daemon of fixed answers; "denied", "broken", "torn", "unknown", "silent", "unoffered" and "warned" are among its moods.
 func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 	if neg {
 		ts.Fatalf("usage: daemon [MOOD]")
@@ -163,6 +163,11 @@ func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 			fake.Torn = true
 		case "enrolled":
 			fake.Enrolled = true
+		case "silent":
+			fake.Unsure = []control.Warning{{Code: "target-silent", Text: "nothing answers on 127.0.0.1:11434 yet", Next: "start the service there"}}
+			fake.Offered = "unknown"
+		case "unoffered":
+			fake.Fail = map[string]error{"Resolve": control.Errorf(control.NotFound, "meshkey services", "gpu1 offers no service \"olama\"; it offers this machine ollama")}
 		case "unknown":
 			missing := control.Errorf(control.NotFound, "meshkey peers", "no peer is named gpu7")
 			fake.Fail = map[string]error{"Resolve": missing, "Open": missing, "Revoke": missing, "Ungrant": control.Errorf(control.NotFound, "meshkey grants", "there is no grant g-99")}

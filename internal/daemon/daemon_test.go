@@ -207,6 +207,7 @@ func TestThreeHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("granted %+v", g)
+	checkOffers(t, nas, gpu, laptop)
 	var c *control.Spliced
 	eventually(t, "stream opens", 5*time.Second, func() bool {
 		c, err = laptop.client.Stream(t.Context(), &control.ConnectRequest{Target: "gpu1/echo"})

@@ -214,11 +214,14 @@ func (d *Daemon) Grant(ctx context.Context, by control.Caller, r *control.GrantR
 	if !r.NotAfter.IsZero() {
 		notAfter = r.NotAfter.Unix()
 	}
-	g, change, err := d.grant(by, who, trust.What{Target: on, Service: res.Service}, notBefore, notAfter, r.Note)
+	what := trust.What{Target: on, Service: res.Service}
+	g, change, err := d.grant(by, who, what, notBefore, notAfter, r.Note)
 	if err != nil {
 		return nil, err
 	}
-	return &control.GrantResult{Grant: d.grantDoc(g, d.trustNow()), Spread: d.spread(ctx, change, r.WaitMS)}, nil
+	out := &control.GrantResult{Grant: d.grantDoc(g, d.trustNow()), Spread: d.spread(ctx, change, r.WaitMS)}
+	out.Offered, out.Warnings = d.lookForOffer(ctx, what, time.Duration(r.WaitMS)*time.Millisecond)
+	return out, nil
 }
 
 // grant writes one grant. The admin's action is in the audit log before the entry is on disk.
