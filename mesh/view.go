@@ -36,9 +36,9 @@ type PeerInfo struct {
 	Services   []session.Service // that this node may use there
 	// ServicesTold: the peer has told them in this session; none at all is also an answer.
 	ServicesTold bool
-	View       string            // its trust view against this node's: same, other; empty if it is not known
-	ViewAt     time.Time         // when it told
-	HeadTime   int64             // of the newest head it holds, unix seconds; 0: it told of none
+	View         string    // its trust view against this node's: same, other; empty if it is not known
+	ViewAt       time.Time // when it told
+	HeadTime     int64     // of the newest head it holds, unix seconds; 0: it told of none
 }
 
 // Peers lists every member but this node, by name.
