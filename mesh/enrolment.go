@@ -52,7 +52,9 @@ func (n *Node) serveEnrolment(ctx context.Context, conn net.Conn, res *handshake
 		ctl.Close(n.refuseEnrolment(ctl, res, src, err))
 		return
 	}
+	gone := n.atTheDoor(res, src)
 	code, err := n.enrolPeer(ctl, res, src)
+	gone()
 	if err != nil {
 		n.log.Info("enrolment failed", "from", src, "invite", res.Invite, "err", err)
 	}
@@ -97,10 +99,13 @@ func (n *Node) enrolPeer(ctl *session.Control, res *handshake.Result, src netip.
 		if err != nil {
 			return session.CodeNormal, fmt.Errorf("waiting for the request: %w", err)
 		}
-		if t == session.RecordHeartbeat {
+		switch t {
+		case session.RecordHeartbeat:
 			continue
-		}
-		if t != session.RecordControl {
+		case session.RecordClose:
+			return session.CodeNormal, n.declined(body, res, src)
+		case session.RecordControl:
+		default:
 			return session.CodeProtocol, session.ErrProtocol
 		}
 		b, err := session.ParseBody(body)

@@ -182,11 +182,15 @@ func joinAt(ctx context.Context, cfg JoinConfig, at netip.AddrPort) (m *Membersh
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	j := &joiner{cfg: cfg, ctl: session.NewControl(conn, res.Keys, res.Role), res: res, conn: conn, start: time.Now()}
-	defer j.ctl.Close(session.CodeNormal)
+	code := session.CodeProtocol
+	defer func() { j.ctl.Close(code) }()
 	if err := conn.SetReadDeadline(time.Now().Add(enrolTime)); err != nil {
 		return nil, false, err
 	}
 	m, err = j.run(conn)
+	if err == nil || errors.Is(err, ErrNotConfirmed) || errors.Is(err, ErrWaiting) {
+		code = session.CodeNormal
+	}
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
 	}

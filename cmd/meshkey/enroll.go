@@ -33,20 +33,23 @@ func newEnroll(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enroll [INVITE | -]",
 		Short: "Join a mesh with an invite, or by two files",
-		Example: `  meshkey enroll mk1iabc…        the line meshkey invite has printed on an issuer
+		Example: `  meshkey enroll mk1iabc…                      the line meshkey invite has printed on an issuer
   meshkey enroll - < invite.txt
   meshkey enroll --wait mk1iabc…               wait until an admin has approved it
   meshkey enroll --mesh ID --request gpu3.mkq  without a network: carry the file to an issuer (meshkey approve gpu3.mkq) …
   meshkey enroll --response gpu3.mkr           … and its answer back`,
-		Long: `Shows the mesh and three confirmation words, and asks. The issuer shows the same words: compare them if you did not carry the
-invite yourself. Nothing but this machine's public key is sent before. If the answer gets lost, run it again with the same invite.
+		Long: `Shows the mesh and three confirmation words, and asks. If you did not carry the invite yourself, compare the words before you say yes: the
+issuer shows them meanwhile, in "meshkey invite ls" and in "meshkey invite NAME --wait". Nothing but this machine's public key is sent before. If the answer gets lost, run it again with the same invite.
 Without INVITE it is taken from MESHKEY_INVITE, from the systemd credential meshkey.invite, or asked for. An invite that needs an
 approval ends with exit code 9; run it again later, or give --wait. On a member it renews the membership.`,
-		Args: between(0, 1, "INVITE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				o.Invite = args[0]
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > maxPieces {
+				return control.Errorf(control.Usage, "meshkey enroll --help", "these are too many arguments for an invite")
 			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Invite = strings.Join(args, " ") // a paste may have been broken into several
 			return runEnroll(cmd.Context(), c, o)
 		},
 	}
@@ -80,7 +83,7 @@ func runEnroll(ctx context.Context, c *cli, o enrollOptions) error {
 	if err != nil {
 		return err
 	}
-	inv, err := identity.ParseInvite(text)
+	inv, err := identity.ParseInvite(inviteIn(text))
 	if err != nil {
 		// The text is a secret: it is not repeated.
 		return control.Errorf(control.Usage, "copy the whole line that begins with mk1i", "%w", err)
@@ -223,6 +226,17 @@ func (c *cli) showOffer(of offer) {
 	c.say("words    %s", clean(fmt.Sprintf("%s · %s · %s", of.Words[0], of.Words[1], of.Words[2])))
 }
 
+// maxPieces bounds the arguments an invite may have been broken into.
+const maxPieces = 256
+
+// inviteIn finds the invite in what was pasted: with a prompt and the command before it, perhaps.
+func inviteIn(s string) string {
+	if i := strings.Index(s, "mk1i"); i > 0 {
+		return s[i:]
+	}
+	return s
+}
+
 // inviteCredential is the invite's name in systemd's $CREDENTIALS_DIRECTORY.
 const inviteCredential = "meshkey.invite"
 
@@ -253,10 +267,20 @@ func (c *cli) inviteText(ctx context.Context, arg string) (string, error) {
 	return c.pastedInvite(ctx)
 }
 
-// pastedInvite reads an invite from stdin: one line.
+// pastedInvite reads an invite from stdin: one line, or several up to an empty one if a terminal has broken it.
 func (c *cli) pastedInvite(ctx context.Context) (string, error) {
 	if c.inTerm {
 		c.say("Paste the invite and press Enter:")
 	}
-	return c.line(ctx)
+	text := ""
+	for {
+		line, err := c.line(ctx)
+		if err != nil && (text == "" || ctx.Err() != nil) {
+			return "", err
+		}
+		text += line
+		if _, bad := identity.ParseInvite(inviteIn(text)); err != nil || line == "" || bad == nil || len(text) > maxLine {
+			return text, nil
+		}
+	}
 }

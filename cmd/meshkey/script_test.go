@@ -161,6 +161,8 @@ func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 			}}
 		case "torn":
 			fake.Torn = true
+		case "asking":
+			fake.Asking = true
 		case "enrolled":
 			fake.Enrolled = true
 		case "silent":

@@ -27,6 +27,8 @@ type Fake struct {
 	Port uint16
 	// Enrolled makes the one invite a used one.
 	Enrolled bool
+	// Asking has a machine in front of the question whether to join by it.
+	Asking bool
 	// NotReady keeps Ready waiting.
 	NotReady bool
 	// Warnings are those of Status.
