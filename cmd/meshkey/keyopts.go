@@ -103,6 +103,8 @@ func keyFileError(what string, err error) error {
 		return nil
 	case errors.As(err, new(*control.Error)):
 		return err
+	case errors.Is(err, keys.ErrWeakPassphrase):
+		return control.Errorf(control.Usage, weakHelp, "%w", err)
 	case errors.Is(err, keys.ErrPassphrase):
 		return control.Errorf(control.Failed, "try again; nobody can open it without its passphrase", "%w", err)
 	case errors.Is(err, keys.ErrPlugin), errors.Is(err, keys.ErrPluginName), errors.Is(err, keys.ErrRecipient):

@@ -123,6 +123,8 @@ func stateError(err error) error {
 		return control.Errorf(control.NotFound, "meshkey init --mesh NAME, or meshkey enroll INVITE", "this machine is in no mesh yet (looked in the state directory)")
 	case errors.Is(err, daemon.ErrMember):
 		return control.Errorf(control.Failed, "use another directory with --state", "this state directory is a member of a mesh already; a membership is never overwritten")
+	case errors.Is(err, keys.ErrWeakPassphrase):
+		return control.Errorf(control.Usage, weakHelp, "%w", err)
 	case errors.Is(err, keys.ErrPassphrase):
 		return control.Errorf(control.Failed, "try again", "%w", err)
 	case errors.Is(err, keys.ErrPlugin), errors.Is(err, keys.ErrPluginName), errors.Is(err, keys.ErrRecipient):
