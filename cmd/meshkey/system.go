@@ -22,6 +22,8 @@ type system struct {
 	Response func(ctx context.Context, o responseRequest) (*enrollDocument, error)
 	Run      func(ctx context.Context, o runRequest) error
 	Verify   func(ctx context.Context, stateDir string) (*control.AuditReport, error)
+	// Member reports whether a state directory holds a membership.
+	Member func(stateDir string) bool
 }
 
 // initRequest founds a mesh.

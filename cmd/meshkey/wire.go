@@ -17,7 +17,7 @@ import (
 
 // wired connects the verbs to the daemon's packages.
 func wired() system {
-	return system{Init: wireInit, Enroll: wireEnroll, Request: wireRequest, Response: wireResponse, Run: wireRun, Verify: wireVerify}
+	return system{Init: wireInit, Enroll: wireEnroll, Request: wireRequest, Response: wireResponse, Run: wireRun, Verify: wireVerify, Member: daemon.IsMember}
 }
 
 func wireInit(ctx context.Context, o initRequest) (*initDocument, error) {
@@ -101,11 +101,18 @@ func wireRun(ctx context.Context, o runRequest) error {
 	case config.AuditOpen:
 		d.Unrecorded = mesh.UnrecordedAllow
 	}
-	return stateError(daemon.Run(ctx, d))
+	err := daemon.Run(ctx, d)
+	if errors.Is(err, daemon.ErrNotMember) {
+		return control.Errorf(control.NotFound, firstSteps, "this machine is in no mesh yet (looked in %s)", o.StateDir)
+	}
+	return stateError(err)
 }
 
 func wireVerify(_ context.Context, stateDir string) (*control.AuditReport, error) {
 	r, err := daemon.VerifyAudit(stateDir)
+	if err != nil && !daemon.IsMember(stateDir) {
+		return nil, control.Errorf(control.NotFound, firstSteps+"; a copy of a log is named by --state DIR", "there is no membership in %s", stateDir)
+	}
 	if err != nil {
 		return nil, stateError(err)
 	}
@@ -120,7 +127,7 @@ func stateError(err error) error {
 	case errors.Is(err, durable.ErrLocked):
 		return control.Errorf(control.InUse, "stop the other one, or use another directory with --state", "%w", err)
 	case errors.Is(err, daemon.ErrNotMember):
-		return control.Errorf(control.NotFound, "meshkey init --mesh NAME, or meshkey enroll INVITE", "this machine is in no mesh yet (looked in the state directory)")
+		return control.Errorf(control.NotFound, firstSteps, "this machine is in no mesh yet (looked in the state directory)")
 	case errors.Is(err, daemon.ErrMember):
 		return control.Errorf(control.Failed, "use another directory with --state", "this state directory is a member of a mesh already; a membership is never overwritten")
 	case errors.Is(err, keys.ErrWeakPassphrase):
