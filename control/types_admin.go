@@ -172,7 +172,7 @@ type Connection struct {
 }
 
 // ConnectEvent is one line of the answer to a ConnectRequest, a stream of JSON Lines. The first is "listening" or an error
-// document; "open" and "close" follow for each connection, "refused" for one that was not served, "failed" if the listener broke.
+// document, and one more follows when the daemon has come back; "open" and "close" follow for each connection, "refused" for one that was not served, "failed" if the listener broke.
 type ConnectEvent struct {
 	Envelope
 	Event    string `json:"event"` // listening | open | close | refused | failed

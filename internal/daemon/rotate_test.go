@@ -48,6 +48,55 @@ func (h *host) reaches(target string) bool {
 	return err == nil && string(b[:]) == "ping"
 }
 
+// holding is a connect that is held while things change.
+type holding struct {
+	t    *testing.T
+	at   string
+	over chan error
+}
+
+func (h *host) holding(target string) *holding {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(h.t.Context())
+	x := &holding{t: h.t, over: make(chan error, 1)}
+	at := make(chan string, 1)
+	go func() {
+		x.over <- h.client.Connect(ctx, &control.ConnectRequest{Target: target, Listen: "127.0.0.1:0", AnyUser: true}, func(ev *control.ConnectEvent) error {
+			if ev.Event == "listening" {
+				at <- ev.Listen
+			}
+			return nil
+		})
+	}()
+	h.t.Cleanup(func() {
+		cancel()
+		<-x.over
+	})
+	select {
+	case x.at = <-at:
+	case err := <-x.over:
+		h.t.Fatal(err)
+	}
+	return x
+}
+
+// works wants the held address to reach an echo.
+func (x *holding) works(when string) {
+	x.t.Helper()
+	eventually(x.t, "the held address works "+when, 20*time.Second, func() bool {
+		c, err := net.Dial("tcp", x.at)
+		if err != nil {
+			x.t.Fatalf("%s: %v", when, err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		var b [4]byte
+		_, _ = c.Write([]byte("ping"))
+		_, err = io.ReadFull(c, b[:])
+		return err == nil && string(b[:]) == "ping"
+	})
+}
+
 func (h *host) id() string {
 	h.t.Helper()
 	s, err := h.client.Status(h.t.Context())
@@ -79,6 +128,8 @@ func TestRotateNode(t *testing.T) {
 	}
 	both("before") // laptop pins the name gpu1
 	old := gpu.id()
+	held := laptop.holding("gpu1/echo")
+	held.works("before")
 
 	would, err := gpu.client.RotateNode(t.Context(), &control.RotateNodeRequest{DryRun: true})
 	if err != nil || len(would.Grants) != 2 || gpu.holds("rotation") || gpu.holds("node-next.age") {
@@ -98,6 +149,7 @@ func TestRotateNode(t *testing.T) {
 		eventually(t, "gpu1 up at "+h.name, 20*time.Second, func() bool { return h.peerState("gpu1") == "up/full" })
 	}
 	both("after")
+	held.works("after gpu1 has another key")
 	t.Logf("answered after %v, serves both ways after %v", answered, time.Since(began))
 	peers, err := laptop.client.Peers(t.Context())
 	if err != nil {
