@@ -26,6 +26,7 @@ type enrollOptions struct {
 	Request      string // file
 	Response     string // file
 	DaemonSecret string // file
+	Start        bool
 }
 
 func newEnroll(c *cli) *cobra.Command {
@@ -34,6 +35,7 @@ func newEnroll(c *cli) *cobra.Command {
 		Use:   "enroll [INVITE | -]",
 		Short: "Join a mesh with an invite, or by two files",
 		Example: `  meshkey enroll mk1iabc…                      the line meshkey invite has printed on an issuer
+  meshkey enroll mk1iabc… --start              and run its daemon
   meshkey enroll - < invite.txt
   meshkey enroll --wait mk1iabc…               wait until an admin has approved it
   meshkey enroll --mesh ID --request gpu3.mkq  without a network: carry the file to an issuer (meshkey approve gpu3.mkq) …
@@ -62,6 +64,7 @@ approval ends with exit code 9; run it again later, or give --wait. On a member 
 	f.StringVar(&o.Mesh, "mesh", "", "with --request: the `id` of the mesh; an issuer shows it with meshkey status --json")
 	f.StringVar(&o.Request, "request", "", "write a request to this new `file`")
 	f.StringVar(&o.Response, "response", "", "take the answer to it from this `file`")
+	f.BoolVar(&o.Start, "start", false, "start the daemon in the background, too (asked on a terminal)")
 	f.StringVar(&o.DaemonSecret, "daemon-passphrase-file", "", "seal this machine's own keys to the passphrase in `file`: the daemon then needs it at each start")
 	return cmd
 }
@@ -127,7 +130,7 @@ func runEnroll(ctx context.Context, c *cli, o enrollOptions) error {
 	if err != nil {
 		return err
 	}
-	return c.enrolled(d, p.State)
+	return c.enrolled(ctx, d, o, p.State)
 }
 
 func checkWishes(name string, tags []string) error {
@@ -143,17 +146,16 @@ func checkWishes(name string, tags []string) error {
 }
 
 // enrolled shows a membership.
-func (c *cli) enrolled(d *enrollDocument, state string) error {
+func (c *cli) enrolled(ctx context.Context, d *enrollDocument, o enrollOptions, state string) error {
 	d.StateDir = state
-	return c.print(d, func() {
+	return c.begun(ctx, d, &d.Daemon, func() {
 		how := "is"
 		if d.Renewed {
 			how = "stays"
 		}
 		c.say("This machine %s %q in mesh %q now, with %s.", how, d.Node.Name, d.Mesh.Name, plural(uint64(max(d.Members-1, 0)), "other member"))
 		table(c.out, [][]string{{"node", d.Node.Name, d.NodeText}, {"mesh", d.Mesh.Name, d.Mesh.ID}, {"until", moment(d.NotAfter), "the daemon renews it before that, if it is no guest's"}})
-		c.say("Start it: meshkey daemon        Then: meshkey status")
-	})
+	}, o.Start, o.DaemonSecret, "meshkey status")
 }
 
 // enrollRequestFile writes a request to a file.
@@ -212,7 +214,7 @@ func enrollResponseFile(ctx context.Context, c *cli, o enrollOptions, state stri
 	if err != nil {
 		return err
 	}
-	return c.enrolled(d, state)
+	return c.enrolled(ctx, d, o, state)
 }
 
 func (c *cli) showOffer(of offer) {

@@ -117,6 +117,12 @@ func asHost(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv("MESHKEY_STATE", state)
 	ts.Setenv("MESHKEY_CONFIG", file)
+	// One that --start began outlives a script that fails.
+	ts.Defer(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = control.NewClient(filepath.Join(state, "meshkey.sock")).Shutdown(ctx)
+	})
 }
 
 // capture sets a variable to what a file says.

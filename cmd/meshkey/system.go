@@ -22,6 +22,8 @@ type system struct {
 	Response func(ctx context.Context, o responseRequest) (*enrollDocument, error)
 	Run      func(ctx context.Context, o runRequest) error
 	Verify   func(ctx context.Context, stateDir string) (*control.AuditReport, error)
+	// Start runs a daemon that outlives the verb; nil: it cannot.
+	Start func(ctx context.Context, r startRequest) (*startedDaemon, error)
 	// Member reports whether a state directory holds a membership.
 	Member func(stateDir string) bool
 }
@@ -47,6 +49,7 @@ type initDocument struct {
 	RootFile string           `json:"root_file"`
 	NotAfter time.Time        `json:"not_after"`
 	StateDir string           `json:"state_dir"`
+	Daemon   *startedDaemon   `json:"daemon,omitempty"` // with --start
 }
 
 func (*initDocument) SchemaName() string { return "meshkey.init/1" }
@@ -118,6 +121,7 @@ type enrollDocument struct {
 	NotAfter time.Time        `json:"not_after"`
 	StateDir string           `json:"state_dir"`
 	Renewed  bool             `json:"renewed,omitempty"` // it was a member before
+	Daemon   *startedDaemon   `json:"daemon,omitempty"`  // with --start
 }
 
 func (*enrollDocument) SchemaName() string { return "meshkey.enroll/1" }
