@@ -78,8 +78,9 @@ func runConnect(ctx context.Context, c *cli, o connectOptions) error {
 const (
 	// comeBack is how long a held address waits for its daemon, which begins anew when this machine's key changes or it is updated.
 	comeBack = 30 * time.Second
-	// comeBackPoll is how often it looks.
+	// comeBackPoll is how soon it looks, and twice as late each time up to comeBackMax: what it asks may end in others' audit logs.
 	comeBackPoll = 100 * time.Millisecond
+	comeBackMax  = 2 * time.Second
 )
 
 // held keeps an address until ctx ends, also over a restart of the daemon. The target is a name: after the peer's key has changed, new
@@ -87,12 +88,13 @@ const (
 func (c *cli) held(ctx context.Context, client *control.Client, r *control.ConnectRequest, o connectOptions) error {
 	listening, broken := false, false
 	var late time.Time // zero while it is held
+	pause := comeBackPoll
 	for {
 		err := client.Connect(ctx, r, func(ev *control.ConnectEvent) error {
 			again := listening
 			switch ev.Event {
 			case "listening":
-				listening, late, r.Listen = true, time.Time{}, ev.Listen
+				listening, late, r.Listen, pause = true, time.Time{}, ev.Listen, comeBackPoll
 			case "failed":
 				broken = true
 			}
@@ -107,7 +109,9 @@ func (c *cli) held(ctx context.Context, client *control.Client, r *control.Conne
 			c.showEvent(ev, o)
 			return nil
 		})
-		gone := errors.Is(err, control.ErrGone) || control.AsError(err) != nil && control.AsError(err).Code == control.NotRunning
+		// Once it waits, all but a mistake in the request may pass: a daemon that has just begun knows little of its peers.
+		e := control.AsError(err)
+		gone := errors.Is(err, control.ErrGone) || !late.IsZero() && e != nil && e.Code != control.Usage
 		if !gone || !listening || broken || ctx.Err() != nil {
 			return err
 		}
@@ -118,7 +122,8 @@ func (c *cli) held(ctx context.Context, client *control.Client, r *control.Conne
 			return err
 		}
 		select {
-		case <-time.After(comeBackPoll):
+		case <-time.After(pause):
+			pause = min(2*pause, comeBackMax)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

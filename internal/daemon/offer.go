@@ -195,7 +195,9 @@ func (d *Daemon) Resolve(ctx context.Context, target string) (*control.Endpoint,
 		return nil, control.Errorf(control.Usage, "connect to its own address directly", "%s is a service of this very node", target)
 	}
 	if dec := d.decision(d.key.NodeID(), t, d.trustNow()); !dec.Allowed {
-		return nil, d.refuse(ctx, t, dec)
+		if err := d.refuse(ctx, t, dec); err != nil {
+			return nil, err
+		}
 	}
 	http, warnings, err := d.lookAt(ctx, t)
 	if err != nil {
@@ -207,15 +209,15 @@ func (d *Daemon) Resolve(ctx context.Context, target string) (*control.Endpoint,
 // askTime bounds asking a peer for the number of its own record of a refusal.
 const askTime = 3 * time.Second
 
-// refuse makes the error of a denial that the grants held here foresee. The peer is asked all the same: its word counts, its log
+// refuse makes the error of a denial that the grants held here foresee, or none if the peer knows a newer one. The peer is asked all the same: its word counts, its log
 // keeps the attempt, and the number of that record helps whoever is asked for a grant.
 func (d *Daemon) refuse(ctx context.Context, t mesh.Target, dec *control.Decision) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	c, err := d.node.DialTarget(ctx, t)
 	if err == nil {
-		c.Abort() // the peer has a newer view that allows it; the caller tries again
-		return control.Errorf(control.Failed, "try again", "the peer allows %s, but this node has not heard of the grant yet", dec.Target)
+		c.Abort()
+		return nil // the peer has a newer view that allows it
 	}
 	den := control.Denial{From: dec.From, Target: dec.Target, Reason: dec.Reason, Near: dec.Near, Command: dec.Command}
 	var re *session.RefusedError

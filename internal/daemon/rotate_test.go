@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -130,6 +131,8 @@ func TestRotateNode(t *testing.T) {
 	old := gpu.id()
 	held := laptop.holding("gpu1/echo")
 	held.works("before")
+	own := gpu.holding("laptop/echo")
+	own.works("before")
 
 	would, err := gpu.client.RotateNode(t.Context(), &control.RotateNodeRequest{DryRun: true})
 	if err != nil || len(would.Grants) != 2 || gpu.holds("rotation") || gpu.holds("node-next.age") {
@@ -150,6 +153,18 @@ func TestRotateNode(t *testing.T) {
 	}
 	both("after")
 	held.works("after gpu1 has another key")
+	// gpu1's own began anew with its daemon, and is asked for again.
+	if err := <-own.over; !errors.Is(err, control.ErrGone) {
+		t.Errorf("gpu1's own: %v", err)
+	}
+	own.over <- nil
+	eventually(t, "gpu1 holds an address again", 20*time.Second, func() bool {
+		_, err := gpu.listening("laptop/echo")
+		if e := control.AsError(err); e != nil && e.Code == control.Failed {
+			t.Errorf("while gpu1's daemon begins: %v", err)
+		}
+		return err == nil
+	})
 	t.Logf("answered after %v, serves both ways after %v", answered, time.Since(began))
 	peers, err := laptop.client.Peers(t.Context())
 	if err != nil {
