@@ -1,13 +1,21 @@
 package mesh
 
 import (
+	"context"
 	"errors"
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/audit"
+	"github.com/sovereignmesh/meshkey/handshake"
+	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/session"
+	"github.com/sovereignmesh/meshkey/trust"
 )
 
 // declines are the records of newcomers that said no.
@@ -58,5 +66,51 @@ func TestNewcomerSaysNo(t *testing.T) {
 	}
 	if n := len(nas.declines()); n != 1 {
 		t.Errorf("%d records of a no", n)
+	}
+}
+
+// A person at the newcomer has three minutes to compare words; one that has not even begun to learn has none.
+func TestNewcomerMayTakeItsTime(t *testing.T) {
+	w := newWorld(t)
+	nas := w.admin()
+	inv := nas.invite("gpu1")
+	node := keys.NewSigningKey().NodeID()
+	for _, c := range []struct {
+		learns      bool
+		least, most time.Duration
+	}{
+		{true, confirmTime, confirmTime + time.Second},
+		{false, enrolTime, enrolTime + time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			s := keys.NewSession(keys.SuiteChaCha, 0, keys.TrafficKeyFromBytes(make([]byte, 32)), keys.TrafficKeyFromBytes(make([]byte, 32)), keys.Hash{})
+			res := &handshake.Result{Keys: s, Role: keys.RoleAcceptor, Enroll: true, Invite: inv.ID, Peer: &handshake.Peer{Node: node}}
+			done := make(chan struct{})
+			began := time.Now()
+			go func() {
+				defer close(done)
+				nas.serveEnrolment(context.Background(), ours, res, netip.MustParseAddrPort("192.0.2.1:1"))
+			}()
+			ctl := session.NewControl(theirs, s, keys.RoleDialer)
+			for records := 1; ; records++ {
+				if _, _, err := ctl.Receive(); err != nil {
+					break
+				}
+				if records == 2 && c.learns { // its roots and its vector
+					ok(t, ctl.Send(session.RecordControl, wire.MustMarshal(struct {
+						_        struct{} `cbor:",toarray"`
+						Kind     uint64
+						Issuer   keys.PublicKey
+						From, To uint64
+					}{Kind: trust.KindWant, Issuer: w.issuer.Public(), From: 1, To: 1})))
+				}
+			}
+			<-done
+			if d := time.Since(began); d < c.least || d > c.most {
+				t.Errorf("learns %v: cut off after %v", c.learns, d)
+			}
+			theirs.Close()
+		})
 	}
 }

@@ -162,6 +162,8 @@ func enrollError(err error) error {
 	case errors.Is(err, mesh.ErrInviteExpired), errors.Is(err, mesh.ErrInviteRefused), errors.Is(err, mesh.ErrInviteName),
 		errors.Is(err, mesh.ErrInviteRevoked), errors.Is(err, mesh.ErrInviteIssuer):
 		return control.Errorf(control.Denied, "", "%w", err)
+	case errors.Is(err, mesh.ErrTooLate):
+		return control.Errorf(control.Unreachable, "run it again with the same invite", "%w", err)
 	case errors.Is(err, mesh.ErrNotConfirmed):
 		return control.Errorf(control.Interrupted, "", "%w", err)
 	case errors.Is(err, mesh.ErrUnreachable):
