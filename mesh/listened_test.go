@@ -67,6 +67,17 @@ func TestListened(t *testing.T) {
 	}
 }
 
+func TestListenOn(t *testing.T) {
+	for a, want := range map[netip.Addr]string{
+		{}: "tcp :7", netip.IPv6Unspecified(): "tcp :7", netip.IPv4Unspecified(): "tcp4 :7",
+		netip.MustParseAddr("127.0.0.1"): "tcp 127.0.0.1:7", netip.MustParseAddr("fe80::1%eth0"): "tcp [fe80::1%eth0]:7",
+	} {
+		if network, addr := listenOn(a, 7); network+" "+addr != want {
+			t.Errorf("%v: %s %s, want %s", a, network, addr, want)
+		}
+	}
+}
+
 // A node that listens on one of two networks uses beacons of that one alone, but hears what comes to its own port.
 func TestBeaconsOfOtherNetworksDoNotCount(t *testing.T) {
 	n := &Node{net: &HostNetwork{At: []netip.AddrPort{netip.MustParseAddrPort("10.9.0.1:7")}}}

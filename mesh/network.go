@@ -76,13 +76,7 @@ func (h *HostNetwork) Listen(ctx context.Context) (net.Listener, error) {
 	var all []net.Listener
 	port := h.At[0].Port()
 	for _, at := range h.At {
-		network, addr := "tcp", ":"+strconv.Itoa(int(port))
-		switch {
-		case at.Addr() == netip.IPv4Unspecified():
-			network = "tcp4" // Go would take it for every address of both families
-		case !everyAddress(at.Addr()):
-			addr = netip.AddrPortFrom(at.Addr(), port).String()
-		}
+		network, addr := listenOn(at.Addr(), port)
 		ln, err := lc.Listen(ctx, network, addr)
 		if err != nil {
 			for _, l := range all {
@@ -97,6 +91,17 @@ func (h *HostNetwork) Listen(ctx context.Context) (net.Listener, error) {
 		return all[0], nil
 	}
 	return newMultiListener(all), nil
+}
+
+// listenOn is what the system is asked for.
+func listenOn(a netip.Addr, port uint16) (network, addr string) {
+	switch {
+	case everyAddress(a):
+		return "tcp", ":" + strconv.Itoa(int(port))
+	case a == netip.IPv4Unspecified():
+		return "tcp4", ":" + strconv.Itoa(int(port)) // of IPv4 alone: Go would take 0.0.0.0 for every address of both families
+	}
+	return "tcp", netip.AddrPortFrom(a, port).String()
 }
 
 // multiListener accepts on several addresses of one port.
