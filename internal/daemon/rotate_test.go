@@ -112,12 +112,12 @@ func (h *host) id() string {
 func TestRotateNode(t *testing.T) {
 	nas, others := found(t, "gpu1", "laptop")
 	gpu, laptop := others[0], others[1]
-	for _, h := range []*host{gpu, laptop} {
+	for _, h := range []*host{nas, gpu, laptop} {
 		if _, err := h.client.Expose(t.Context(), &control.ExposeRequest{Name: "echo", Target: echoAt(t)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, g := range []control.GrantRequest{{Who: "laptop", What: "gpu1/echo"}, {Who: "gpu1", What: "laptop/echo"}} {
+	for _, g := range []control.GrantRequest{{Who: "laptop", What: "gpu1/echo"}, {Who: "gpu1", What: "laptop/echo"}, {Who: "gpu1", What: "nas/echo"}} {
 		g.WaitMS = 5000
 		if _, err := nas.client.Grant(t.Context(), &g); err != nil {
 			t.Fatal(err)
@@ -131,11 +131,11 @@ func TestRotateNode(t *testing.T) {
 	old := gpu.id()
 	held := laptop.holding("gpu1/echo")
 	held.works("before")
-	own := gpu.holding("laptop/echo")
+	own := gpu.holding("nas/echo")
 	own.works("before")
 
 	would, err := gpu.client.RotateNode(t.Context(), &control.RotateNodeRequest{DryRun: true})
-	if err != nil || len(would.Grants) != 2 || gpu.holds("rotation") || gpu.holds("node-next.age") {
+	if err != nil || len(would.Grants) != 3 || gpu.holds("rotation") || gpu.holds("node-next.age") {
 		t.Fatal("a dry run", would, err)
 	}
 	began := time.Now()
@@ -147,24 +147,24 @@ func TestRotateNode(t *testing.T) {
 	if res.Old.ID != old || res.New.ID == old || res.New.Name != "gpu1" || res.Issuer.Name != "nas" {
 		t.Fatalf("%+v", res)
 	}
-	eventually(t, "gpu1 serves with its new key", 15*time.Second, func() bool { return gpu.id() == res.New.ID })
-	for _, h := range []*host{nas, laptop} {
-		eventually(t, "gpu1 up at "+h.name, 20*time.Second, func() bool { return h.peerState("gpu1") == "up/full" })
-	}
-	both("after")
-	held.works("after gpu1 has another key")
 	// gpu1's own began anew with its daemon, and is asked for again.
 	if err := <-own.over; !errors.Is(err, control.ErrGone) {
 		t.Errorf("gpu1's own: %v", err)
 	}
 	own.over <- nil
 	eventually(t, "gpu1 holds an address again", 20*time.Second, func() bool {
-		_, err := gpu.listening("laptop/echo")
+		_, err := gpu.listening("nas/echo")
 		if e := control.AsError(err); e != nil && e.Code == control.Failed {
 			t.Errorf("while gpu1's daemon begins: %v", err)
 		}
 		return err == nil
 	})
+	eventually(t, "gpu1 serves with its new key", 15*time.Second, func() bool { return gpu.id() == res.New.ID })
+	for _, h := range []*host{nas, laptop} {
+		eventually(t, "gpu1 up at "+h.name, 20*time.Second, func() bool { return h.peerState("gpu1") == "up/full" })
+	}
+	both("after")
+	held.works("after gpu1 has another key")
 	t.Logf("answered after %v, serves both ways after %v", answered, time.Since(began))
 	peers, err := laptop.client.Peers(t.Context())
 	if err != nil {
