@@ -38,6 +38,7 @@ const (
 	pathDeny         = "/v1/deny"
 	pathConnect      = "/v1/connect"
 	pathStream       = "/v1/stream"
+	pathRepin        = "/v1/repin"
 	pathShutdown     = "/v1/shutdown"
 	pathDoctor       = "/v1/doctor"
 	pathResetFloor   = "/v1/doctor/reset-time-floor"
@@ -107,6 +108,7 @@ func (s *Server) routes() http.Handler {
 	post(pathDeny, answerTimeout, change(b.Invites.Deny))
 	post(pathConnect, 0, s.connect)
 	post(pathStream, 0, s.stream)
+	post(pathRepin, answerTimeout, change(s.repin))
 	post(pathShutdown, answerTimeout, change(s.shutdown))
 	post(pathResetFloor, answerTimeout, change(b.Process.ResetTimeFloor))
 	post(pathRootAccept, MaxWait+answerTimeout, change(b.Roots.AcceptRoot))
@@ -268,6 +270,10 @@ func (s *Server) removeInvite(ctx context.Context, by Caller, r *InviteRemoveReq
 		return nil, err
 	}
 	return &Empty{}, nil
+}
+
+func (s *Server) repin(ctx context.Context, by Caller, r *RepinRequest) (*RepinResult, error) {
+	return s.cfg.Backend.Connect.Repin(ctx, by, r)
 }
 
 // ShutdownRequest asks the daemon to stop in order.

@@ -77,3 +77,29 @@ type LeaveResult struct {
 func (*LeaveResult) SchemaName() string { return "meshkey.leave/1" }
 
 func (r *LeaveRequest) check() error { return checkWait(r.WaitMS) }
+
+// RepinRequest accepts that a name means another key than at its first use on this machine. Was and Is are both keys as a dry run has
+// shown them, so that what is accepted is what was looked at.
+type RepinRequest struct {
+	Name   string `json:"name"`
+	Was    string `json:"was,omitempty"`
+	Is     string `json:"is,omitempty"`
+	DryRun bool   `json:"dry_run,omitempty"`
+}
+
+// RepinResult tells what the name meant and means. Changed is false where there was nothing to accept; then Was and Is are the same.
+type RepinResult struct {
+	Envelope
+	Name    string    `json:"name"`
+	Was     NodeRef   `json:"was"`
+	WasText string    `json:"was_text,omitempty"` // what became of that key, by the log
+	Is      NodeRef   `json:"is"`
+	Issuer  string    `json:"issuer,omitempty"`  // who has enrolled the new key
+	Since   time.Time `json:"since,omitzero"`    // when
+	Living  bool      `json:"living,omitempty"`  // the old key is a member still
+	Changed bool      `json:"changed,omitempty"` // or, with DryRun, would be
+	DryRun  bool      `json:"dry_run,omitempty"`
+}
+
+// SchemaName is the schema of the document.
+func (*RepinResult) SchemaName() string { return "meshkey.repin/1" }

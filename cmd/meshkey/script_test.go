@@ -143,7 +143,7 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
 }
 
-// startDaemon starts a daemon of fixed answers; "denied", "broken", "torn", "unknown" and "warned" are its moods.
+// startDaemon starts a daemon of fixed answers; "denied", "broken", "torn", "unknown", "changed" and "warned" are among its moods.
 func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 	if neg {
 		ts.Fatalf("usage: daemon [MOOD]")
@@ -166,6 +166,8 @@ func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 		case "unknown":
 			missing := control.Errorf(control.NotFound, "meshkey peers", "no peer is named gpu7")
 			fake.Fail = map[string]error{"Resolve": missing, "Open": missing, "Revoke": missing, "Ungrant": control.Errorf(control.NotFound, "meshkey grants", "there is no grant g-99")}
+		case "changed":
+			fake.Fail = map[string]error{"Resolve": control.Errorf(control.Unverified, "look at both keys, and if it is right: meshkey repin gpu1", "gpu1 was AAAA and is now BBBB")}
 		case "guests":
 			for i := range 10 {
 				fake.Expiring = append(fake.Expiring, control.Expiry{

@@ -50,7 +50,7 @@ var examined = []struct {
 		return fmt.Sprintf("written, %d entries", d.audit.Size())
 	}},
 	{"rotations", []string{"rotation-pending", "revoked-and-rotated"}, fixed("none is under way, and none crossed a revocation")},
-	{"names", []string{"name-conflict"}, fixed("each of one member")},
+	{"names", []string{"name-conflict", "name-changed"}, fixed("each of one member, and of the key it was at its first use here")},
 }
 
 func fixed(text string) func(*Daemon, *control.Doctor) string {

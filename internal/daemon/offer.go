@@ -274,10 +274,8 @@ func (d *Daemon) openError(t mesh.Target, err error) error {
 
 func (d *Daemon) dialError(target string, err error) error {
 	switch {
-	case errors.Is(err, mesh.ErrUnknownNode), errors.Is(err, mesh.ErrNameConflict):
-		return control.Errorf(control.NotFound, "meshkey peers", "%w", err)
-	case errors.Is(err, mesh.ErrPinChanged):
-		return control.Errorf(control.Unverified, "", "%w", err)
+	case errors.Is(err, mesh.ErrUnknownNode), errors.Is(err, mesh.ErrNameConflict), errors.Is(err, mesh.ErrAmbiguousID), errors.Is(err, mesh.ErrPinChanged):
+		return nameError(err)
 	case errors.Is(err, mesh.ErrNotAdmitted):
 		return control.Errorf(control.Denied, "ask an admin; look here with: meshkey status", "%s: %w", target, err)
 	case errors.Is(err, identity.ErrName):

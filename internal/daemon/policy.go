@@ -22,20 +22,6 @@ func errNotIssuer() error {
 	return control.Errorf(control.Denied, "run it on an issuer, such as the machine that ran: meshkey init", "this node is no issuer of the mesh")
 }
 
-// resolve finds a live member by name or id.
-func (d *Daemon) resolve(who string) (keys.NodeID, error) {
-	id, err := d.node.ResolveNode(who)
-	switch {
-	case err == nil:
-		return id, nil
-	case errors.Is(err, mesh.ErrPinChanged):
-		return id, control.Errorf(control.Unverified, "", "%w", err)
-	case errors.Is(err, mesh.ErrNameConflict):
-		return id, control.Errorf(control.NotFound, "meshkey peers", "%w", err)
-	}
-	return id, control.Errorf(control.NotFound, "meshkey peers", "%w", err)
-}
-
 // target turns a subject into the log's form: names become ids here, once.
 func (d *Daemon) target(s control.Subject) (trust.Target, error) {
 	switch {

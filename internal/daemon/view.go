@@ -136,6 +136,7 @@ func (d *Daemon) warnings(peers []control.Peer, ends []control.Expiry) []control
 	st, now := d.store.Current(), d.trustNow()
 	out = append(out, d.rootWarnings(st, now)...)
 	out = append(out, staleWarnings(st.View(now))...)
+	out = append(out, d.pinWarnings(st, now)...)
 	for _, p := range peers {
 		name := p.Name
 		if name == "" {
