@@ -37,7 +37,7 @@ type Status struct {
 	Node        NodeRef         `json:"node"`
 	Mesh        MeshInfo        `json:"mesh"`
 	Version     string          `json:"version"`
-	State       string          `json:"state"` // starting | syncing | up | degraded | draining
+	State       string          `json:"state"` // starting | syncing | up | degraded | draining | shut-out: peers say it is revoked | revoked
 	Started     time.Time       `json:"started"`
 	UptimeMS    int64           `json:"uptime_ms"`
 	Tags        []string        `json:"tags,omitempty"`

@@ -63,7 +63,9 @@ type LeaveResult struct {
 	Node     NodeRef   `json:"node"`
 	Mesh     MeshInfo  `json:"mesh"`
 	Applied  bool      `json:"applied"`
-	Issuer   NodeRef   `json:"issuer,omitzero"` // who has revoked the key
+	Already  bool      `json:"already,omitempty"` // the key was revoked before, by a signed entry in this node's log
+	Told     bool      `json:"told,omitempty"`    // peers say that it was, and nothing here proves it
+	Issuer   NodeRef   `json:"issuer,omitzero"`   // who has revoked the key
 	Sessions int       `json:"sessions"`
 	Streams  int       `json:"streams"`
 	Services []string  `json:"services,omitempty"` // offered here

@@ -203,18 +203,6 @@ func (n *Node) Carried() (sessions, streams int) {
 	return sessions, streams
 }
 
-// RevokedBy returns the peers that have ended a session since then because this node's key is revoked, as they proved to be who says so.
-func (n *Node) RevokedBy(since time.Time) (ids []keys.NodeID) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, id := range sortedKeys(n.refusals) {
-		if r := n.refusals[id]; r.code == session.CodeRevoked && !r.at.Before(since) {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
 // Cut counts what a change of trust closed for a peer, for receipts.
 func (n *Node) Cut(id keys.NodeID) (sessions, streams int) {
 	n.mu.Lock()

@@ -72,9 +72,14 @@ func runLeave(ctx context.Context, c *cli, o leaveOptions) error {
 		return err
 	}
 	return c.print(res, func() {
-		if res.Applied {
+		switch {
+		case res.Already:
+			c.say("%s has left %s: its key was revoked before, by %s.", clean(node(res.Node)), clean(res.Mesh.Name), clean(node(res.Issuer)))
+		case res.Applied:
 			c.say("%s has left %s: its key is revoked by %s.", clean(node(res.Node)), clean(res.Mesh.Name), clean(node(res.Issuer)))
-		} else {
+		case res.Told:
+			c.say("%s has left %s; by what peers say, its key was revoked before.", clean(node(res.Node)), clean(res.Mesh.Name))
+		default:
 			c.say("%s has left %s, and its key is still valid.", clean(node(res.Node)), clean(res.Mesh.Name))
 		}
 		c.warn(res.Warnings)

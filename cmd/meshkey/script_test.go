@@ -166,6 +166,10 @@ func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 		case "unknown":
 			missing := control.Errorf(control.NotFound, "meshkey peers", "no peer is named gpu7")
 			fake.Fail = map[string]error{"Resolve": missing, "Open": missing, "Revoke": missing, "Ungrant": control.Errorf(control.NotFound, "meshkey grants", "there is no grant g-99")}
+		case "revoked", "shut-out":
+			fake.State = m
+			fake.Warnings = []control.Warning{{Code: "revoked-told", Text: "nas says that this machine's key is revoked", Next: "ask an admin"}}
+			fake.Already, fake.Told = m == "revoked", m == "shut-out"
 		case "changed":
 			fake.Fail = map[string]error{"Resolve": control.Errorf(control.Unverified, "look at both keys, and if it is right: meshkey repin gpu1", "gpu1 was AAAA and is now BBBB")}
 		case "guests":

@@ -63,7 +63,15 @@ func runStatus(ctx context.Context, c *cli, o statusOptions) error {
 }
 
 func (c *cli) showStatus(s *control.Status, now time.Time) {
-	head := []string{node(s.Node), "mesh " + s.Mesh.Name, s.State + " " + millis(s.UptimeMS)}
+	head := []string{node(s.Node), "mesh " + s.Mesh.Name}
+	switch s.State {
+	case "revoked":
+		head = append(head, "REVOKED", "up "+millis(s.UptimeMS))
+	case "shut-out":
+		head = append(head, "SHUT OUT, peers say it is revoked", "up "+millis(s.UptimeMS))
+	default:
+		head = append(head, s.State+" "+millis(s.UptimeMS))
+	}
 	head = append(head, trustAge(&s.Trust, now))
 	fmt.Fprintln(c.out, clean(strings.Join(head, " · ")))
 	if len(s.Peers) > 0 {

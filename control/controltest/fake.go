@@ -29,6 +29,10 @@ type Fake struct {
 	Enrolled bool
 	// NotReady keeps Ready waiting.
 	NotReady bool
+	// State is that of Status; empty: up.
+	State string
+	// Already and Told are those of Leave, in place of Applied.
+	Already, Told bool
 	// Warnings are those of Status.
 	Warnings []control.Warning
 	// Expiring are the coming ends of Status.
@@ -93,6 +97,9 @@ func (f *Fake) Status(context.Context) (*control.Status, error) {
 		Trust: control.TrustInfo{RootVersion: 1, Members: 3, Grants: 3, AgeMS: &age, HeadSigners: []string{"nas"}},
 		Peers: f.peers(), Offering: offering(), Reachable: reachable(),
 		Audit: control.AuditInfo{Entries: 18204, State: "ok", Unwitnessed: true, RefusedDay: 1}, Warnings: f.Warnings, Expiring: f.Expiring, ExpiringAll: len(f.Expiring),
+	}
+	if f.State != "" {
+		s.State = f.State
 	}
 	return s, nil
 }
@@ -201,7 +208,7 @@ func (f *Fake) Leave(_ context.Context, by control.Caller, r *control.LeaveReque
 		Kept: "/var/lib/meshkey/left-1",
 	}
 	if !r.DryRun {
-		res.Applied, res.Issuer = true, NAS
+		res.Applied, res.Already, res.Told, res.Issuer = !f.Told, f.Already, f.Told, NAS
 	}
 	return res, f.call("Leave", by, *r)
 }

@@ -20,6 +20,7 @@ var examined = []struct {
 	codes []string
 	ok    func(d *Daemon, x *control.Doctor) string
 }{
+	{"membership", []string{"revoked", "revoked-told"}, fixed("this machine's key is a member's, and no peer says otherwise")},
 	{"clock", []string{"clock-off"}, func(_ *Daemon, x *control.Doctor) string {
 		return timeText(x.Clock) + ", as the peers' clocks or without one to compare"
 	}},

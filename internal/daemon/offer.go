@@ -193,6 +193,9 @@ func (d *Daemon) Resolve(_ context.Context, target string) (*control.Endpoint, e
 	if t.Node == d.key.NodeID() {
 		return nil, control.Errorf(control.Usage, "connect to its own address directly", "%s is a service of this very node", target)
 	}
+	if err := d.takesUs(t); err != nil {
+		return nil, err
+	}
 	if dec := d.decision(d.key.NodeID(), t, d.trustNow()); !dec.Allowed {
 		return nil, d.refuse(context.Background(), t, dec)
 	}
@@ -236,6 +239,9 @@ func (d *Daemon) Open(ctx context.Context, _ control.Caller, target string) (for
 	t, err := d.node.Resolve(target)
 	if err != nil {
 		return nil, d.dialError(target, err)
+	}
+	if err := d.takesUs(t); err != nil {
+		return nil, err
 	}
 	c, err := d.node.DialTarget(ctx, t)
 	if err != nil {

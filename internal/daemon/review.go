@@ -64,7 +64,7 @@ func (d *Daemon) auditRecord(r audit.Record) control.AuditRecord {
 	c.Time, c.Code, c.Verdict, c.Reason, c.Grant, c.Session = e.Time.UTC(), string(e.Code), e.Verdict.String(), e.Reason, e.Grant, e.Session
 	c.Actor, c.Target = d.known(e.Actor), d.known(e.Target)
 	c.Bytes, c.DurationMS = e.Bytes, e.Duration.Milliseconds()
-	c.Before, c.After = e.Before, e.After
+	c.Before, c.After, c.Count = e.Before, e.After, e.Count
 	return c
 }
 

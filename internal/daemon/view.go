@@ -56,7 +56,7 @@ func (d *Daemon) Status(ctx context.Context) (*control.Status, error) {
 		return nil, err
 	}
 	s := &control.Status{
-		Node: d.ref(d.key.NodeID()), Mesh: control.MeshInfo{Name: st.Root().Name, ID: d.meshID.String()},
+		Node: d.selfRef(st, now), Mesh: control.MeshInfo{Name: st.Root().Name, ID: d.meshID.String()},
 		Version: d.opts.Version.Version, State: "up", Started: d.started, UptimeMS: time.Since(d.started).Milliseconds(),
 		Issuer: d.signer() != nil, NotAfter: d.node.CertificateNotAfter(), Peers: peers.Peers, Offering: svcs.Offering,
 		Reachable: svcs.Reachable, Trust: d.trustInfo(st, now), Audit: d.auditInfo(),
@@ -78,6 +78,12 @@ func (d *Daemon) Status(ctx context.Context) (*control.Status, error) {
 	s.Warnings = d.warnings(peers.Peers, s.Expiring)
 	if s.Audit.State != "ok" || s.Trust.Stale && s.Trust.StaleAction == "restrict" {
 		s.State = "degraded"
+	}
+	switch own, _ := d.ownStanding(); own {
+	case standingRevoked:
+		s.State = "revoked"
+	case standingShutOut:
+		s.State = "shut-out"
 	}
 	return s, nil
 }
@@ -121,6 +127,7 @@ func (d *Daemon) auditInfo() control.AuditInfo {
 func (d *Daemon) warnings(peers []control.Peer, ends []control.Expiry) []control.Warning {
 	var out []control.Warning
 	warn := func(code, text, next string) { out = append(out, control.Warning{Code: code, Text: text, Next: next}) }
+	out = append(out, d.revokedWarnings()...)
 	if a := d.audit.Status(); a.Degraded != nil {
 		warn("audit-degraded", "the audit log cannot be written, so no new streams are accepted: "+a.Degraded.Error(), "make room or repair the disk; it recovers by itself")
 	}
