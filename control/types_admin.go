@@ -48,7 +48,8 @@ type AuditQuery struct {
 	Verdict string
 }
 
-// AuditRecord is one entry of the log. Names are the ones known now; the log itself holds ids. An entry that cannot be read has
+// AuditRecord is one entry of the log. Names are the ones known now, of keys that are no
+// member's any more with the beginning of the id; the log itself holds ids. An entry that cannot be read has
 // only an index and an error.
 type AuditRecord struct {
 	Index      uint64    `json:"index"`

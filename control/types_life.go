@@ -68,9 +68,10 @@ type LeaveResult struct {
 	Issuer   NodeRef   `json:"issuer,omitzero"`   // who has revoked the key
 	Sessions int       `json:"sessions"`
 	Streams  int       `json:"streams"`
-	Services []string  `json:"services,omitempty"` // offered here
-	Grants   []Grant   `json:"grants,omitempty"`   // that name this node
-	Kept     string    `json:"kept,omitempty"`     // where the files are
+	Services []string  `json:"services,omitempty"`      // offered here
+	Grants   []Grant   `json:"grants,omitempty"`        // that name this node, or a key it had before
+	Shared   []Grant   `json:"shared_grants,omitempty"` // that it has a part in by its tags, or as anybody: they stay, without it
+	Kept     string    `json:"kept,omitempty"`          // where the files are
 	Warnings []Warning `json:"warnings,omitempty"`
 	DryRun   bool      `json:"dry_run,omitempty"`
 }

@@ -47,7 +47,8 @@ func newAuditLog(c *cli) *cobra.Command {
   meshkey audit log -S yesterday verdict=denied
   meshkey audit log actor=laptop target=gpu1/ollama code=stream
   meshkey audit log --json=1 --from 18000`,
-		Long: `A filter is FIELD=VALUE with code, actor, target or verdict; all must match. With --json=1 each entry is one line.`,
+		Long: `A filter is FIELD=VALUE with code, actor, target or verdict; all must match. A machine's name finds what all keys did that
+ever had it, revoked and rotated ones included; those are shown with the beginning of their id. With --json=1 each entry is one line.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Filters = args

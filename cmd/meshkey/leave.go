@@ -115,6 +115,14 @@ func (c *cli) wouldLeave(w *control.LeaveResult) {
 	for _, g := range w.Grants {
 		c.say("  makes void  %s  %s", clean(g.ID), clean(grantText(g)))
 	}
+	c.shared(w.Shared)
 	c.say("  keys, settings and the audit log go to %s, the group secrets are removed", clean(w.Kept))
 	c.warn(w.Warnings)
+}
+
+// shared shows grants that a machine has a part in and that stay without it.
+func (c *cli) shared(grants []control.Grant) {
+	for _, g := range grants {
+		c.say("  no longer by  %s  %s", clean(g.ID), clean(grantText(g)))
+	}
 }

@@ -166,6 +166,12 @@ func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 		case "unknown":
 			missing := control.Errorf(control.NotFound, "meshkey peers", "no peer is named gpu7")
 			fake.Fail = map[string]error{"Resolve": missing, "Open": missing, "Revoke": missing, "Ungrant": control.Errorf(control.NotFound, "meshkey grants", "there is no grant g-99")}
+		case "history":
+			fake.Granted = []control.Grant{
+				{ID: "g-1", Who: "laptop (7QK4-M2XD-C)", What: "gpu1/ollama", Issuer: "nas", State: "void", Why: "revoked by nas on 2026-11-01"},
+				{ID: "g-2", Who: "laptop", What: "gpu1/web", Issuer: "nas", State: "expired", NotAfter: controltest.Began},
+			}
+			fake.Existing = true
 		case "revoked", "shut-out":
 			fake.State = m
 			fake.Warnings = []control.Warning{{Code: "revoked-told", Text: "nas says that this machine's key is revoked", Next: "ask an admin"}}

@@ -29,6 +29,9 @@ type Fake struct {
 	Enrolled bool
 	// NotReady keeps Ready waiting.
 	NotReady bool
+	// Granted are the answer of Grants in place of the one grant; Existing makes Grant find what it is asked for.
+	Granted  []control.Grant
+	Existing bool
 	// State is that of Status; empty: up.
 	State string
 	// Already and Told are those of Leave, in place of Applied.
@@ -137,6 +140,9 @@ func grant() control.Grant {
 }
 
 func (f *Fake) Grants(_ context.Context, q control.GrantsQuery) (*control.Grants, error) {
+	if f.Granted != nil {
+		return &control.Grants{Grants: f.Granted}, f.call("Grants", control.Caller{}, q)
+	}
 	return &control.Grants{Grants: []control.Grant{grant()}}, f.call("Grants", control.Caller{}, q)
 }
 
@@ -180,7 +186,7 @@ func spread() control.Spread {
 func (f *Fake) Grant(_ context.Context, by control.Caller, r *control.GrantRequest) (*control.GrantResult, error) {
 	g := grant()
 	g.Who, g.What, g.Note, g.NotAfter = r.Who, r.What, r.Note, r.NotAfter
-	return &control.GrantResult{Grant: g, Spread: spread()}, f.call("Grant", by, *r)
+	return &control.GrantResult{Grant: g, Existing: f.Existing, Spread: spread()}, f.call("Grant", by, *r)
 }
 
 func (f *Fake) Ungrant(_ context.Context, by control.Caller, r *control.UngrantRequest) (*control.UngrantResult, error) {

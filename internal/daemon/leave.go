@@ -110,11 +110,7 @@ func (d *Daemon) wouldLeave(r *control.LeaveRequest) *control.LeaveResult {
 	for _, s := range d.node.Services() {
 		res.Services = append(res.Services, s.Name)
 	}
-	for g := range st.Grants() {
-		if g.Removed == nil && (g.Who == trust.NodeTarget(self) || g.What.Target == trust.NodeTarget(self)) {
-			res.Grants = append(res.Grants, d.grantDoc(g, now))
-		}
-	}
+	res.Grants, res.Shared = d.grantsOf(self, now)
 	if dir, err := d.dir.leftDir(); err == nil {
 		res.Kept = d.dir.file(dir)
 	}

@@ -100,14 +100,14 @@ func becameOf(st *trust.State, id keys.NodeID, now int64) (text string, living b
 
 // revokedText says who took a key away, when, and why as far as the log tells.
 func revokedText(st *trust.State, r trust.Revocation) string {
-	what := "revoked"
+	why := ""
 	switch r.Reason {
 	case trust.RevokeRotated:
-		what = "replaced by another key"
+		why = ", for another key in its place"
 	case trust.RevokeLeft:
-		what = "left the mesh, revoked"
+		why = ", for it left"
 	}
-	return fmt.Sprintf("%s by %s on %s", what, issuerName(st, r.Issuer), time.Unix(r.Time, 0).UTC().Format(time.DateOnly))
+	return fmt.Sprintf("revoked by %s on %s%s", issuerName(st, r.Issuer), time.Unix(r.Time, 0).UTC().Format(time.DateOnly), why)
 }
 
 // issuerName names an issuer of the root, or shows its key.

@@ -9,12 +9,14 @@ import (
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/trust"
 )
 
 // Log implements control.Auditor.
 func (d *Daemon) Log(ctx context.Context, q control.AuditQuery) (*control.AuditPage, error) {
 	f := audit.Filter{
-		From: q.From, Since: q.Since, Until: q.Until, Code: q.Code, Actor: d.auditName(q.Actor), Target: d.auditName(q.Target),
+		From: q.From, Since: q.Since, Until: q.Until, Code: q.Code,
+		Actors: auditNames(d.store.Current(), q.Actor), Targets: auditNames(d.store.Current(), q.Target),
 		Newest: q.Last, Limit: q.Limit,
 	}
 	if q.Verdict != "" {
@@ -41,17 +43,25 @@ func (d *Daemon) Log(ctx context.Context, q control.AuditQuery) (*control.AuditP
 	return page, nil
 }
 
-// auditName turns a name in a filter into the id the log holds.
-func (d *Daemon) auditName(s string) string {
-	if s == "" || strings.HasSuffix(s, "*") {
-		return s
+// auditNames turns a name in a filter into what the log may hold for it: the text itself, and the ids of all keys that ever had the name, for
+// the log keeps what a machine did before it was revoked or changed its key. The beginning of an id stands for every id that begins so.
+func auditNames(st *trust.State, s string) []string {
+	if s == "" {
+		return nil
 	}
-	for m := range d.store.Current().Members() {
-		if m.Name == s {
-			return m.Node.Compact()
-		}
+	out := []string{s}
+	who, rest := s, ""
+	if i := strings.IndexByte(s, '/'); i >= 0 {
+		who, rest = s[:i], s[i:]
 	}
-	return s
+	ids := st.EverNamed(who)
+	if p, err := keys.ParseNodePrefix(who); err == nil {
+		ids = append(ids, st.ByPrefix(p)...)
+	}
+	for _, id := range ids {
+		out = append(out, id.Compact()+rest)
+	}
+	return out
 }
 
 func (d *Daemon) auditRecord(r audit.Record) control.AuditRecord {
@@ -68,7 +78,7 @@ func (d *Daemon) auditRecord(r audit.Record) control.AuditRecord {
 	return c
 }
 
-// known writes a node id of the log as the name known now, where there is one.
+// known writes a node id of the log as the name of its member, or as the name it had and the beginning of the id if it is none any more.
 func (d *Daemon) known(s string) string {
 	id, rest := s, ""
 	if i := strings.IndexByte(s, '/'); i >= 0 {
@@ -78,12 +88,20 @@ func (d *Daemon) known(s string) string {
 	if err != nil {
 		return s
 	}
-	for m := range d.store.Current().Members() {
-		if m.Node == n {
-			return m.Name + rest
-		}
+	return knownAs(d.store.Current(), n) + rest
+}
+
+// knownAs names a node also when it is no member any more: then its name may be another one's.
+func knownAs(st *trust.State, n keys.NodeID) string {
+	name, ok := st.NameOf(n)
+	if !ok {
+		return n.Compact()
 	}
-	return s
+	if _, member := st.Member(n); !member {
+		group, _, _ := strings.Cut(n.Compact(), ".")
+		return name + " (" + group + ")"
+	}
+	return name
 }
 
 // Entry implements control.Auditor.

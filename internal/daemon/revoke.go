@@ -33,12 +33,7 @@ func (d *Daemon) Revoke(ctx context.Context, by control.Caller, r *control.Revok
 		return nil, err
 	}
 	res := &control.RevokeResult{Node: d.ref(id), DryRun: r.DryRun}
-	now := d.trustNow()
-	for g := range d.store.Current().Grants() {
-		if g.Removed == nil && (g.Who == trust.NodeTarget(id) || g.What.Target == trust.NodeTarget(id)) {
-			res.Grants = append(res.Grants, d.grantDoc(g, now))
-		}
-	}
+	res.Grants, res.Shared = d.grantsOf(id, d.trustNow())
 	if id == d.key.NodeID() && !r.Force {
 		return nil, control.Errorf(control.Denied, "revoke it from another issuer, or add --force",
 			"%s is this node, the issuer itself: without it nobody could enrol, grant or revoke here", d.word(id))

@@ -45,14 +45,9 @@ func (d *Daemon) RotateNode(ctx context.Context, by control.Caller, r *control.R
 			return nil, err
 		}
 	}
-	st, now := d.store.Current(), d.trustNow()
 	res := &control.RotateNodeResult{Old: d.ref(d.key.NodeID()), DryRun: r.DryRun, Pending: pending != nil}
 	res.Sessions, res.Streams = d.node.Carried()
-	for g := range st.Grants() {
-		if g.Removed == nil && (g.Who == trust.NodeTarget(d.key.NodeID()) || g.What.Target == trust.NodeTarget(d.key.NodeID())) {
-			res.Grants = append(res.Grants, d.grantDoc(g, now))
-		}
-	}
+	res.Grants, _ = d.grantsOf(d.key.NodeID(), d.trustNow())
 	switch {
 	case r.DryRun:
 		return res, nil

@@ -98,7 +98,7 @@ func (d *Daemon) trustInfo(st *trust.State, now int64) control.TrustInfo {
 		t.Revoked++
 	}
 	for g := range st.Grants() {
-		if g.InForce(now) {
+		if g.InForce(now) && voidWhy(st, &g) == "" {
 			t.Grants++
 		}
 	}
@@ -197,8 +197,12 @@ func (d *Daemon) Peers(context.Context) (*control.Peers, error) {
 		}
 		out.Peers = append(out.Peers, c)
 	}
-	for id := range d.store.Current().RevokedNodes() {
-		out.Peers = append(out.Peers, control.Peer{NodeRef: control.NodeRef{ID: id.Compact()}, State: "revoked"})
+	for id, r := range st.RevokedNodes() {
+		p := control.Peer{NodeRef: control.NodeRef{ID: id.Compact()}, State: "revoked", Since: time.Unix(r.Time, 0).UTC(), Reason: revokedText(st, r)}
+		if name, ok := st.NameOf(id); ok {
+			p.Was = name
+		}
+		out.Peers = append(out.Peers, p)
 	}
 	return out, nil
 }
@@ -220,7 +224,10 @@ func (d *Daemon) Services(context.Context) (*control.Services, error) {
 			}
 			r := control.RemoteService{
 				Node: control.NodeRef{Name: p.Name, ID: p.Node.Compact()}, Name: s.Name, Proto: s.Proto, State: state,
-				Since: time.Unix(int64(s.Since), 0).UTC(), Reason: s.Reason,
+				Reason: s.Reason,
+			}
+			if s.Since != 0 {
+				r.Since = time.Unix(int64(s.Since), 0).UTC()
 			}
 			if dec := d.store.Current().Decide(d.key.NodeID(), p.Node, s.Name, d.trustNow()); dec.Allowed {
 				r.Grant = dec.Grant.String()
