@@ -120,8 +120,13 @@ func matchText(pattern, s string) bool {
 // Query returns the records a filter selects, holding one bundle in memory. It ends with the log as it was at the start; the
 // last pair may be an error instead of a record.
 func (l *Log) Query(ctx context.Context, f Filter) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) { query(ctx, f, l.Size(), l.around)(yield) }
+}
+
+// query is Query over size entries, which around reads in runs.
+func query(ctx context.Context, f Filter, size uint64, around func(uint64) ([][]byte, uint64, error)) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		from, to := f.From, l.Size()
+		from, to := f.From, size
 		if f.To != 0 {
 			to = min(to, f.To)
 		}
@@ -143,7 +148,7 @@ func (l *Log) Query(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 			if f.Newest {
 				at = to - 1
 			}
-			entries, first, err := l.around(at)
+			entries, first, err := around(at)
 			if err != nil {
 				yield(Record{}, err)
 				return

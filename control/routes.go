@@ -209,11 +209,11 @@ func (s *Server) ready(_ http.ResponseWriter, r *http.Request, _ Caller) (Docume
 }
 
 func (s *Server) auditLog(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
-	p, err := parseQuery(r, "from", "limit", "last", "since", "until", "code", "actor", "target", "verdict")
+	p, err := parseQuery(r, "from", "limit", "last", "since", "until", "code", "actor", "target", "verdict", "log")
 	if err != nil {
 		return nil, err
 	}
-	q := AuditQuery{Code: p.Get("code"), Actor: p.Get("actor"), Target: p.Get("target"), Verdict: p.Get("verdict"), Last: p.Get("last") == "1"}
+	q := AuditQuery{Log: p.Get("log"), Code: p.Get("code"), Actor: p.Get("actor"), Target: p.Get("target"), Verdict: p.Get("verdict"), Last: p.Get("last") == "1"}
 	if q.From, err = queryNumber(p, "from", 1<<62); err != nil {
 		return nil, err
 	}

@@ -37,6 +37,7 @@ type Denial struct {
 // AuditQuery selects records of this node's log in order of index. Zero From begins at the start; with Last the newest Limit
 // matching records are selected instead. Empty filters match all.
 type AuditQuery struct {
+	Log     string // empty: the log of the key in use; 1: of the key before the last rotation, 2: of the one before that; or such a key's id
 	From    uint64
 	Limit   int
 	Last    bool

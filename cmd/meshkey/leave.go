@@ -84,7 +84,7 @@ func runLeave(ctx context.Context, c *cli, o leaveOptions) error {
 		}
 		c.warn(res.Warnings)
 		c.say("Keys, settings and the audit log are in %s; the group secrets are removed.", clean(res.Kept))
-		c.say("Check the log: meshkey audit verify --offline --state %s", clean(res.Kept))
+		c.say("Check the log: meshkey audit verify --offline --state %s; read it: meshkey audit log --offline --state %s", clean(res.Kept), clean(res.Kept))
 	})
 }
 

@@ -226,3 +226,13 @@ func (d *Daemon) outlived(longest *trust.Grant, notAfter int64) []control.Warnin
 	id := d.grantID(longest.Ref)
 	return []control.Warning{{Code: "granted-longer", Text: fmt.Sprintf("%s allows the same %s", id, until), Next: "if it shall end sooner: meshkey ungrant " + id}}
 }
+
+// grants reports whether this host's issuer may grant: who may not is told that, whatever others have granted.
+func (d *Daemon) grants() bool {
+	signer := d.signer()
+	if signer == nil {
+		return false
+	}
+	is, ok := d.store.Current().Root().Issuer(signer.Public())
+	return ok && is.Works(d.trustNow()) && is.Caps.Has(trust.CapGrant)
+}

@@ -1,11 +1,14 @@
 package daemon_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/internal/daemon"
 )
 
 // What was granted to a machine, and what it did, is found by its name after it has changed its key, and after it was revoked; what that
@@ -136,5 +139,33 @@ func TestNamesReachThroughRotationAndRevocation(t *testing.T) {
 		if page, err := gpu.client.AuditLog(t.Context(), control.AuditQuery{Code: "stream.open", Actor: who, Limit: 100}); err != nil || len(page.Records) != 0 {
 			t.Fatalf("%s: %+v, %v", who, page, err)
 		}
+	}
+
+	// Without a daemon as well, of each of its keys; and without the trust log beside it by ids.
+	laptop.stop()
+	read := func(q control.AuditQuery) (*control.AuditPage, error) {
+		t.Helper()
+		l, err := daemon.OpenLogs(laptop.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return l.Log(t.Context(), q)
+	}
+	page, err := read(control.AuditQuery{Log: "1", Code: "stream", Target: "gpu1/echo", Limit: 100})
+	if err != nil || len(page.Records) == 0 || !strings.HasSuffix(page.Log, old) || page.Records[0].Target != "gpu1/echo" {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	if page, err = read(control.AuditQuery{Last: true, Limit: 1}); err != nil || len(page.Records) != 1 || page.Records[0].Code != "daemon.stop" || !strings.HasSuffix(page.Log, id) {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	if _, err := read(control.AuditQuery{Log: "2"}); code(err) != control.NotFound {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(laptop.dir, "trust")); err != nil {
+		t.Fatal(err)
+	}
+	if page, err = read(control.AuditQuery{Log: old[:11], Code: "stream", Target: gpu.id() + "/echo", Limit: 100}); err != nil || len(page.Records) == 0 {
+		t.Fatalf("%+v, %v", page, err)
 	}
 }

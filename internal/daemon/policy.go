@@ -141,7 +141,7 @@ func (d *Daemon) Grant(ctx context.Context, by control.Caller, r *control.GrantR
 	}
 	what := trust.What{Target: on, Service: res.Service}
 	same, longest := d.standing(who, what, notAfter)
-	if same != nil && notBefore <= d.trustNow() {
+	if same != nil && notBefore <= d.trustNow() && d.grants() {
 		return &control.GrantResult{Grant: d.grantDoc(*same, d.trustNow()), Existing: true, Spread: control.Spread{Applied: []control.Applied{{Node: d.ref(d.key.NodeID())}}}}, nil
 	}
 	g, change, err := d.grant(by, who, what, notBefore, notAfter, r.Note)

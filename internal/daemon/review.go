@@ -12,37 +12,6 @@ import (
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
-// Log implements control.Auditor.
-func (d *Daemon) Log(ctx context.Context, q control.AuditQuery) (*control.AuditPage, error) {
-	f := audit.Filter{
-		From: q.From, Since: q.Since, Until: q.Until, Code: q.Code,
-		Actors: auditNames(d.store.Current(), q.Actor), Targets: auditNames(d.store.Current(), q.Target),
-		Newest: q.Last, Limit: q.Limit,
-	}
-	if q.Verdict != "" {
-		v, ok := audit.ParseVerdict(q.Verdict)
-		if !ok {
-			return nil, control.Errorf(control.Usage, "", "verdict is allowed, denied or failed, not %q", q.Verdict)
-		}
-		f.Verdict = v
-	}
-	page := &control.AuditPage{Log: d.audit.Origin(), Size: d.audit.Size(), Records: []control.AuditRecord{}}
-	for r, err := range d.audit.Query(ctx, f) {
-		if err != nil {
-			return nil, err
-		}
-		page.Records = append(page.Records, d.auditRecord(r))
-	}
-	if q.Last {
-		for i, j := 0, len(page.Records)-1; i < j; i, j = i+1, j-1 {
-			page.Records[i], page.Records[j] = page.Records[j], page.Records[i]
-		}
-	} else if len(page.Records) == q.Limit && q.Limit > 0 {
-		page.Next = page.Records[len(page.Records)-1].Index + 1
-	}
-	return page, nil
-}
-
 // auditNames turns a name in a filter into what the log may hold for it: the text itself, and the ids of all keys that ever had the name, for
 // the log keeps what a machine did before it was revoked or changed its key. The beginning of an id stands for every id that begins so.
 func auditNames(st *trust.State, s string) []string {
@@ -64,7 +33,7 @@ func auditNames(st *trust.State, s string) []string {
 	return out
 }
 
-func (d *Daemon) auditRecord(r audit.Record) control.AuditRecord {
+func auditRecord(st *trust.State, r audit.Record) control.AuditRecord {
 	c := control.AuditRecord{Index: r.Index}
 	if r.Err != nil {
 		c.Code, c.Reason = "unreadable", r.Err.Error()
@@ -72,14 +41,14 @@ func (d *Daemon) auditRecord(r audit.Record) control.AuditRecord {
 	}
 	e := r.Event
 	c.Time, c.Code, c.Verdict, c.Reason, c.Grant, c.Session = e.Time.UTC(), string(e.Code), e.Verdict.String(), e.Reason, e.Grant, e.Session
-	c.Actor, c.Target = d.known(e.Actor), d.known(e.Target)
+	c.Actor, c.Target = known(st, e.Actor), known(st, e.Target)
 	c.Bytes, c.DurationMS = e.Bytes, e.Duration.Milliseconds()
 	c.Before, c.After, c.Count = e.Before, e.After, e.Count
 	return c
 }
 
 // known writes a node id of the log as the name of its member, or as the name it had and the beginning of the id if it is none any more.
-func (d *Daemon) known(s string) string {
+func known(st *trust.State, s string) string {
 	id, rest := s, ""
 	if i := strings.IndexByte(s, '/'); i >= 0 {
 		id, rest = s[:i], s[i:]
@@ -88,7 +57,7 @@ func (d *Daemon) known(s string) string {
 	if err != nil {
 		return s
 	}
-	return knownAs(d.store.Current(), n) + rest
+	return knownAs(st, n) + rest
 }
 
 // knownAs names a node also when it is no member any more: then its name may be another one's.
@@ -117,7 +86,7 @@ func (d *Daemon) Entry(_ context.Context, index uint64) (*control.AuditEntry, er
 	if err != nil {
 		return nil, err
 	}
-	return &control.AuditEntry{Log: d.audit.Origin(), Record: d.auditRecord(rs[0]), Leaf: leaf, Hash: rs[0].Hash.String()}, nil
+	return &control.AuditEntry{Log: d.audit.Origin(), Record: auditRecord(d.store.Current(), rs[0]), Leaf: leaf, Hash: rs[0].Hash.String()}, nil
 }
 
 // Verify implements control.Auditor.
