@@ -332,8 +332,10 @@ func TestQueryFilters(t *testing.T) {
 		{"code", Filter{Code: "stream.close"}, 200, 1},
 		{"noun", Filter{Code: "stream"}, 600, 1},
 		{"actor", Filter{Actor: "laptop"}, 400, 2},
-		{"prefix", Filter{Targets: []string{"gpu1/*"}}, 600, 1},
-		{"one of two targets", Filter{Targets: []string{"nas/*", "gpu1/ollama"}}, 600, 1},
+		{"one of the actors", Filter{Actors: []string{"laptop", "nas", "pi4"}}, 600, 1},
+		{"one of the targets", Filter{Targets: []string{"pi4", "gpu1/*"}, Actors: []string{"nas"}}, 200, 1},
+		{"none of the actors", Filter{Actors: []string{"pi4"}}, 0, 0},
+		{"prefix", Filter{Target: "gpu1/*"}, 600, 1},
 		{"a service of this node", Filter{Targets: []string{"gpu1/none"}, Service: "ollama"}, 0, 0}, // these are another node's
 		{"verdict", Filter{Verdict: Allowed}, 400, 2},
 		{"since", Filter{Since: base.Add(599 * time.Minute), Code: "stream"}, 1, 600},

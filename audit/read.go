@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,8 +77,10 @@ type Filter struct {
 	Since, Until time.Time // Until exclusive
 	Code         string    // noun.verb, or a noun alone
 	Actor        string    // equal, or a prefix that ends in "*"
-	Targets      []string  // any of them, each the same way; none: all
-	Service      string    // or a service of this node's own, which its records of streams and services name without the node
+	Target       string    // the same
+	Actors       []string  // any of these, each as Actor; none: any
+	Targets      []string  // the same
+	Service      string    // beside Targets: a service of this node's own, which its records of streams and services name without the node
 	Session      string
 	Grant        string
 	Verdict      Verdict // None: any
@@ -96,7 +99,7 @@ func (f *Filter) Match(r *Record) bool {
 	switch {
 	case !f.Since.IsZero() && e.Time.Before(f.Since), !f.Until.IsZero() && !e.Time.Before(f.Until),
 		f.Code != "" && f.Code != string(e.Code) && f.Code != noun,
-		!matchText(f.Actor, e.Actor), !f.matchTarget(noun, e.Target),
+		!matchText(f.Actor, e.Actor), !matchText(f.Target, e.Target), !matchAny(f.Actors, e.Actor), !f.matchTargets(noun, e.Target),
 		f.Session != "" && f.Session != e.Session, f.Grant != "" && f.Grant != e.Grant,
 		f.Verdict != None && f.Verdict != e.Verdict:
 		return false
@@ -104,17 +107,14 @@ func (f *Filter) Match(r *Record) bool {
 	return true
 }
 
-func (f *Filter) matchTarget(noun, target string) bool {
-	for _, t := range f.Targets {
-		if matchText(t, target) {
-			return true
-		}
-	}
-	if f.Service == "" {
-		return len(f.Targets) == 0
-	}
+func (f *Filter) matchTargets(noun, target string) bool {
 	// Other records have a machine's name in the same place, and a stream to another node has that node before the service.
-	return (noun == "stream" || noun == "service") && !strings.Contains(target, "/") && matchText(f.Service, target)
+	own := f.Service != "" && (noun == "stream" || noun == "service") && !strings.Contains(target, "/") && matchText(f.Service, target)
+	return own || (len(f.Targets) > 0 || f.Service == "") && matchAny(f.Targets, target)
+}
+
+func matchAny(patterns []string, s string) bool {
+	return len(patterns) == 0 || slices.ContainsFunc(patterns, func(p string) bool { return matchText(p, s) })
 }
 
 func matchText(pattern, s string) bool {
@@ -127,8 +127,13 @@ func matchText(pattern, s string) bool {
 // Query returns the records a filter selects, holding one bundle in memory. It ends with the log as it was at the start; the
 // last pair may be an error instead of a record.
 func (l *Log) Query(ctx context.Context, f Filter) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) { query(ctx, f, l.Size(), l.around)(yield) }
+}
+
+// query is Query over size entries, which around reads in runs.
+func query(ctx context.Context, f Filter, size uint64, around func(uint64) ([][]byte, uint64, error)) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		from, to := f.From, l.Size()
+		from, to := f.From, size
 		if f.To != 0 {
 			to = min(to, f.To)
 		}
@@ -150,7 +155,7 @@ func (l *Log) Query(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 			if f.Newest {
 				at = to - 1
 			}
-			entries, first, err := l.around(at)
+			entries, first, err := around(at)
 			if err != nil {
 				yield(Record{}, err)
 				return

@@ -22,6 +22,7 @@ type system struct {
 	Response func(ctx context.Context, o responseRequest) (*enrollDocument, error)
 	Run      func(ctx context.Context, o runRequest) error
 	Verify   func(ctx context.Context, stateDir string) (*control.AuditReport, error)
+	Logs     func(stateDir string) (*daemon.LogReader, error)
 	// Start runs a daemon that outlives the verb; nil: it cannot.
 	Start func(ctx context.Context, r startRequest) (*startedDaemon, error)
 	// Member reports whether a state directory holds a membership.

@@ -1,35 +1,15 @@
 package daemon
 
-import (
-	"strings"
+import "strings"
 
-	"github.com/sovereignmesh/meshkey/keys"
-)
-
-// auditTarget turns the target of a filter into the forms the log holds. NODE/SERVICE stands there in three: with the node's id where this
-// node was the caller, as it was written in a grant, and as the service alone where this node serves it.
-func (d *Daemon) auditTarget(s string) (targets []string, service string) {
-	if s == "" {
-		return nil, ""
-	}
-	who, svc, ok := strings.Cut(s, "/")
-	if !ok {
-		// A service and a machine may share a name.
-		if id := d.auditName(s); id != s {
-			return []string{id, s}, ""
+// ownService is the service of a target NODE/SERVICE where NODE is whose log is asked: its records name the service alone. origin is the
+// log's, which ends in its key's id.
+func ownService(origin string, targets []string) string {
+	_, self, ok := strings.Cut(origin, "/audit/")
+	for _, t := range targets {
+		if svc, own := strings.CutPrefix(t, self+"/"); ok && own {
+			return svc
 		}
-		return []string{s}, ""
 	}
-	targets = []string{s}
-	id := d.auditName(who)
-	if n, err := keys.ParseNodeID(who); err == nil {
-		id = n.Compact()
-	}
-	if id != who {
-		targets = append(targets, id+"/"+svc)
-	}
-	if id == d.key.NodeID().Compact() {
-		service = svc
-	}
-	return targets, service
+	return ""
 }
