@@ -295,6 +295,39 @@ func TestAPIBeforeRun(t *testing.T) {
 	a.run()
 }
 
+// That this node is revoked is said by members alone, until they have a session with it again.
+func TestWhoSaysRevoked(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.member("a"), w.member("b"), w.member("c")
+	a.run()
+	say := func(h *host) {
+		a.mu.Lock()
+		a.refusals[h.key.NodeID()] = refusal{code: session.CodeRevoked, at: time.Now()}
+		a.mu.Unlock()
+	}
+	say(b)
+	say(&host{key: keys.NewSigningKey()})
+	if got := a.RevokedBy(time.Time{}); len(got) != 1 || got[0] != b.key.NodeID() || !a.ShutOut() {
+		t.Fatal(got)
+	}
+	if got := a.RevokedBy(time.Now().Add(time.Second)); len(got) != 0 {
+		t.Fatal("since a moment to come:", got)
+	}
+	c.run()
+	full(a, c)
+	if got := a.RevokedBy(time.Time{}); len(got) != 1 || a.ShutOut() {
+		t.Fatal("another one lets it in", got)
+	}
+	b.run()
+	full(a, b)
+	if got := a.RevokedBy(time.Time{}); len(got) != 0 {
+		t.Fatal("it has a session with who said so", got)
+	}
+	say(b)
+	a.learn(w.sign(trust.OpRevokeNode{Node: b.key.NodeID()}))
+	eventually(t, "the word of one who is gone counts no more", 5*time.Second, func() bool { return len(a.RevokedBy(time.Time{})) == 0 })
+}
+
 // A new node on the link is found by its beacons.
 func TestDiscovery(t *testing.T) {
 	w := newWorld(t)

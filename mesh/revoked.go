@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/keys"
@@ -12,17 +13,21 @@ import (
 // member, and any peer can say so.
 func (n *Node) RevokedBy(since time.Time) (ids []keys.NodeID) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	for _, id := range sortedKeys(n.refusals) {
 		if r := n.refusals[id]; r.code == session.CodeRevoked && !r.at.Before(since) {
 			ids = append(ids, id)
 		}
 	}
-	return ids
+	n.mu.Unlock()
+	// Who is no member any more has no say.
+	return slices.DeleteFunc(ids, func(id keys.NodeID) bool { return !n.isMember(id) })
 }
 
 // ShutOut reports whether peers say that this node's key is revoked and nobody has a full session with it.
 func (n *Node) ShutOut() bool {
+	if len(n.RevokedBy(time.Time{})) == 0 {
+		return false
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, l := range n.links {
@@ -30,10 +35,5 @@ func (n *Node) ShutOut() bool {
 			return false
 		}
 	}
-	for _, r := range n.refusals {
-		if r.code == session.CodeRevoked {
-			return true
-		}
-	}
-	return false
+	return true
 }

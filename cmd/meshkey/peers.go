@@ -53,6 +53,11 @@ func runPeers(ctx context.Context, c *cli, o peersOptions) error {
 		if o.All {
 			shown, hidden = p.Peers, 0
 		}
+		if len(shown) == 0 {
+			c.say("no other members now: meshkey invite NAME")
+			c.hiddenKeys(hidden)
+			return
+		}
 		rows := peerRows(shown, now)
 		rows[0] = append(rows[0], "VIEW", "HEALTH")
 		for i, x := range shown {

@@ -30,7 +30,12 @@ const (
 
 // ownStanding says whether this machine is a member still, and if there is doubt, what is known. A revoked node is not shown the entry that
 // revokes it, so mostly it learns by being refused, which is the peers' word alone; both are said as what they are.
+//
+// While a rotation is under way the old key is revoked and the new one not in use yet: then its own warning says what is to be done.
 func (d *Daemon) ownStanding() (standing, string) {
+	if r, err := d.dir.readRotation(); err == nil && r != nil {
+		return standingMember, ""
+	}
 	st := d.store.Current()
 	if r, ok := st.Revoked(d.key.NodeID()); ok {
 		return standingRevoked, fmt.Sprintf("this machine's key is revoked, so no machine lets it in: %s", revokedText(st, r))
