@@ -186,9 +186,10 @@ func (r *rig) turn(ctx context.Context, o *options, c contestant, v map[metric]f
 }
 
 func (r *rig) bulk(ctx context.Context, o *options, c contestant, addr string, v map[metric]float64) error {
-	peak := r.watch(c)
+	peak, profiled := r.watch(c), r.profile(ctx, o, c)
 	a, err := r.ask(ctx, request{Do: doBulk, Addr: addr, Streams: 1, For: o.t.Bulk}, nil)
 	most := peak()
+	err = errors.Join(err, profiled())
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@
 // # Features
 //
 // Optional parts are bits both sides offered in the handshake: 1 the in-band rekey, 2 parked connections and DIAL, 4 the
-// kinds 27 to 30. Bits this version does not know are never used.
+// kinds 27 to 30, 8 AES-256-GCM for streams, which else have the session's suite. Bits this version does not know are never used.
 //
 // # States
 //
