@@ -71,7 +71,7 @@ func parseOptions(args []string, words io.Writer) (*options, error) {
 	f.StringVar(&o.json, "json", "", "write everything measured to this `file`")
 	f.StringVar(&o.doc, "doc", "", "write the report to this `file`: docs/performance.md")
 	f.StringVar(&o.dir, "dir", "", "keep the state of the daemons, audit logs included, below this `folder`, on the file system to measure on")
-	f.StringVar(&o.prof, "profile", "", "write profiles of the daemons while they carry one stream to this `folder`; figures taken then are not to quote")
+	f.StringVar(&o.prof, "profile", "", "write profiles of the daemons while they carry one stream, and while they open many, to this `folder`; figures taken then are not to quote")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil, err
 	} else if err != nil {

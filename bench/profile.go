@@ -11,7 +11,7 @@ import (
 
 // profile takes profiles of both daemons of a meshkey contestant if the caller asked for them, meanwhile; the function returned waits for
 // their end.
-func (r *rig) profile(ctx context.Context, o *options, c contestant) (wait func() error) {
+func (r *rig) profile(ctx context.Context, o *options, c contestant, label string, d time.Duration) (wait func() error) {
 	m, ok := c.(*meshkey)
 	if o.prof == "" || !ok {
 		return func() error { return nil }
@@ -19,7 +19,7 @@ func (r *rig) profile(ctx context.Context, o *options, c contestant) (wait func(
 	var wg sync.WaitGroup
 	var errs [2]error
 	for i, n := range []*node{m.client, m.server} {
-		wg.Go(func() { errs[i] = n.profile(ctx, o.prof, max(o.t.Bulk, time.Second)) })
+		wg.Go(func() { errs[i] = n.profile(ctx, o.prof, label, max(d, time.Second)) })
 	}
 	return func() error {
 		wg.Wait()
@@ -28,9 +28,9 @@ func (r *rig) profile(ctx context.Context, o *options, c contestant) (wait func(
 }
 
 // profile writes what the daemon's processor time goes to in d, and where its memory came from.
-func (n *node) profile(ctx context.Context, dir string, d time.Duration) error {
-	for _, kind := range []string{"profile", "heap"} {
-		f, err := os.Create(filepath.Join(dir, filepath.Base(n.dir)+"."+kind))
+func (n *node) profile(ctx context.Context, dir, label string, d time.Duration) error {
+	for _, kind := range []string{"profile", "trace", "heap"} {
+		f, err := os.Create(filepath.Join(dir, filepath.Base(n.dir)+"-"+label+"."+kind))
 		if err != nil {
 			return err
 		}

@@ -84,6 +84,13 @@ func (c *Client) Profile(ctx context.Context, name string, d time.Duration, w io
 		return err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		data, err := io.ReadAll(io.LimitReader(resp.Body, maxEvent))
+		if err != nil {
+			return lost(ctx, err)
+		}
+		return readError(resp, data)
+	}
 	if _, err := io.Copy(w, resp.Body); err != nil {
 		return Errorf(Failed, "", "the profile: %w", err)
 	}
