@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -87,10 +88,7 @@ func TestTamper(t *testing.T) {
 		sizes := append([]int(nil), r.sent...)
 		for message, size := range sizes {
 			t.Run(fmt.Sprintf("%#02x/M%d", uint8(suite), message+1), func(t *testing.T) {
-				step := 1
-				if testing.Short() {
-					step = 17
-				}
+				step := testrun.Stride(7)
 				for i := 0; i < size; i += step {
 					r.run(t, func(index int, m []byte) {
 						if index == message+1 {

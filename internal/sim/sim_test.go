@@ -6,20 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/session"
 )
-
-// long reports whether the scenarios that take minutes run too.
-func long() bool { return os.Getenv("MESHKEY_E2E") != "" }
-
-// scenario leaves a test that takes many seconds out of the plain run.
-func scenario(t testing.TB) {
-	t.Helper()
-	if !long() {
-		t.Skip("a long scenario: run it with MESHKEY_E2E=1")
-	}
-}
 
 // hours reports whether the fault table is run at its full size, which takes an hour.
 func hours() bool { return os.Getenv("MESHKEY_LONG") != "" }
@@ -52,7 +42,7 @@ func seedRange(t *testing.T) (from, to uint64) {
 		}
 		return from, to
 	}
-	if long() {
+	if testrun.Whole() {
 		return 0, 200
 	}
 	return 0, 20
@@ -144,7 +134,7 @@ func wantDegrees(t *testing.T, w *World, low int) {
 
 // size is the mesh of T-50: 1,000 nodes in four sites, in the plain run 200.
 func size() (nodes, segment int) {
-	if long() {
+	if testrun.Whole() {
 		return 1000, 250
 	}
 	return 200, 50
@@ -171,7 +161,7 @@ func TestT50RevocationAt1000(t *testing.T) {
 
 // With flooding broken, digests and vectors alone bring it to everybody within 20 s.
 func TestT50DigestOnly(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	nodes, segment := size()
 	w := world(t, Config{Seed: 2, Nodes: nodes, Segment: segment, NoFlood: true, Quiet: true})
 	w.Start(time.Second)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/beacon"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
 )
@@ -100,7 +101,7 @@ func TestOverlayAfterHalfVanished(t *testing.T) {
 // A partition of 30 s, and one of ten minutes, heals within 10 s of the link's return, also if nothing was signed meanwhile; what was
 // signed on one side is known on the other then.
 func TestOverlayHeals(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	for _, cut := range []time.Duration{30 * second, 10 * time.Minute} {
 		for _, write := range []bool{false, true} {
 			s := mesh(t, 40, 4)
@@ -253,7 +254,7 @@ func TestKnownPeersAreBounded(t *testing.T) {
 
 // On a crowded link beacons are rarer: twenty a second in all.
 func TestCrowdedLinkSlowsBeacons(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	s := mesh(t, 240, 9)
 	s.runFor(40 * second)
 	for _, n := range s.nodes {

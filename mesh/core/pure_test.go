@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -86,10 +87,7 @@ func TestSameSeedSameTrace(t *testing.T) {
 }
 
 func TestStorms(t *testing.T) {
-	n := uint64(100)
-	if os.Getenv("MESHKEY_E2E") == "" { // the plain run takes a tenth
-		n = 10
-	}
+	n := uint64(testrun.Cases(100, 10))
 	for seed := range n {
 		storm(t, 1000+seed)
 	}
@@ -265,7 +263,7 @@ func large(t testing.TB, n int) (*sim, *simNode) {
 
 // With 2,000 members a step does not walk them: heartbeats, beacons and entries cost the same as with 20.
 func TestStepsDoNotWalkAllMembers(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	cost := func(n int) (visits uint64) {
 		s, a := large(t, n)
 		m := s.nodes[1]

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -11,14 +10,6 @@ import (
 )
 
 const second = time.Second
-
-// scenario leaves a test that takes many seconds out of the plain run.
-func scenario(t testing.TB) {
-	t.Helper()
-	if os.Getenv("MESHKEY_E2E") == "" {
-		t.Skip("a long scenario: run it with MESHKEY_E2E=1")
-	}
-}
 
 // content is the object in a frame [kind, object].
 func content(body []byte) []byte {

@@ -1,4 +1,4 @@
-package demo_test
+package e2e
 
 import (
 	"bufio"
@@ -13,15 +13,16 @@ import (
 	"testing"
 )
 
-// watch collects the addresses of every socket in the network of this test, which nobody but the demo uses.
-type watch struct {
+// sockets collects the addresses of every socket in the network of the tests themselves, which only demos use: the hosts of scenarios have
+// their own.
+type sockets struct {
 	seen  map[string]bool
 	looks int
 }
 
-func newWatch() *watch { return &watch{seen: map[string]bool{}} }
+func newSockets() *sockets { return &sockets{seen: map[string]bool{}} }
 
-func (w *watch) look(t *testing.T) {
+func (w *sockets) look(t *testing.T) {
 	w.looks++
 	for _, table := range []string{"tcp", "tcp6", "udp", "udp6", "raw", "raw6"} {
 		f, err := os.Open("/proc/net/" + table)
@@ -53,7 +54,7 @@ func (w *watch) look(t *testing.T) {
 	}
 }
 
-func (w *watch) report(t *testing.T) {
+func (w *sockets) report(t *testing.T) {
 	if w.looks < 50 || len(w.seen) < 4 {
 		t.Errorf("saw only %d addresses in %d looks", len(w.seen), w.looks)
 	}
