@@ -148,7 +148,7 @@ func crashAs(m *durable.Mem, seed uint64) {
 }
 
 // every is how many writes a walk over all of them goes on by: prime to the ways to die.
-func every() int { return testrun.Stride(5) }
+func every() int { return testrun.Stride(11) }
 
 func TestCrashAtEveryWrite(t *testing.T) {
 	t.Parallel()

@@ -86,6 +86,7 @@ func (f *hangingFile) Close() error           { f.h.step(); return f.File.Close(
 
 // Later returns wherever the disk hangs: in a commit, in a checkpoint, and while a journal is replaced.
 func TestLaterNeverWaitsForTheDisk(t *testing.T) {
+	t.Parallel()
 	big := event(0)
 	big.Reason, big.Before, big.After = strings.Repeat("x", maxReason), strings.Repeat("y", maxChange), strings.Repeat("z", maxChange)
 	for at := 1; ; at++ {

@@ -68,6 +68,7 @@ func TestRekeyAgrees(t *testing.T) {
 
 // TestRekeyTamper flips a bit of every byte of R1 and R2, and of R3.
 func TestRekeyTamper(t *testing.T) {
+	t.Parallel()
 	dc, ac := rekeyPair(t, keys.SuiteAES)
 	step := testrun.Stride(7)
 	_, r1, err := NewRekey(dc)

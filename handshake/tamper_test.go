@@ -79,6 +79,7 @@ func (r *relay) run(t testing.TB, change func(index int, m []byte)) {
 // TestTamper flips one bit of every byte of every message, in both directions, in every suite. Whoever reads the changed message
 // ends without a session and without another byte.
 func TestTamper(t *testing.T) {
+	t.Parallel()
 	for _, suite := range []keys.Suite{keys.SuiteChaCha, keys.SuiteAES, keys.SuiteEnroll} {
 		r := newRelay(suite)
 		r.run(t, func(int, []byte) {})

@@ -15,6 +15,7 @@ import (
 
 // TestCacheTampered: whatever is done to the file, the log alone decides, and somebody is told.
 func TestCacheTampered(t *testing.T) {
+	t.Parallel()
 	w, _, fsys, s := cacheWorld(t)
 	s.keepState(0)
 	good, want := cacheBytes(t, fsys), deep(s.Current())

@@ -436,6 +436,7 @@ func TestChangesShowEveryField(t *testing.T) {
 // Whatever the holders and thresholds are, and in whatever order and copies they sign: the file is a root if and only if every node
 // takes it.
 func TestProposalIsWhatNodesTake(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		n := rapid.IntRange(1, 4).Draw(rt, "keys")
 		w := newWorld(t, n, "nas")

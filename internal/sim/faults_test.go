@@ -33,6 +33,7 @@ func usable(a, b *Node) int {
 
 // T-04: lost beacons, one by one up to four in ten and in bursts, close no session; at one in twenty 50 hosts prune nobody by mistake.
 func TestT04BeaconLoss(t *testing.T) {
+	t.Parallel()
 	last, more := 4*time.Minute, 4*time.Minute
 	if hours() {
 		last, more = 24*time.Hour, 30*time.Minute
@@ -67,6 +68,7 @@ func TestT04BeaconLoss(t *testing.T) {
 // T-12: two nodes that dial each other at the same moment, near and far, with restarts and short cuts in between, have exactly one session
 // within 3 s, and never none after the first.
 func TestT12SimultaneousDials(t *testing.T) {
+	t.Parallel()
 	cases := 500
 	if hours() {
 		cases = 100_000
@@ -308,6 +310,7 @@ func TestT25Churn(t *testing.T) {
 // T-26: an issuer that contradicts itself, by theft or because its machine was restored from a backup, is evidence on every node within
 // 2 s, whoever saw which branch first. What both branches remove is removed, and what others sign goes on.
 func TestT26ForkedIssuer(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(5) {
 		w := world(t, Config{Seed: seed, Nodes: 60, Segment: 20, Issuers: 2})
 		w.Start(time.Second)

@@ -50,6 +50,7 @@ func seedRange(t *testing.T) (from, to uint64) {
 
 // Random faults on meshes of 2 to 50 nodes break no invariant. A run that does prints its seed and the shortest list of faults.
 func TestSeeds(t *testing.T) {
+	t.Parallel()
 	from, to := seedRange(t)
 	began, steps := time.Now(), uint64(0)
 	for seed := from; seed < to; seed++ {
@@ -72,6 +73,7 @@ func TestSeeds(t *testing.T) {
 
 // T-02: the same seed twice is the same trace, to the byte; another seed is another one.
 func TestT02Determinism(t *testing.T) {
+	t.Parallel()
 	run := func(seed uint64, wall time.Duration) [32]byte {
 		s := Random(seed)
 		s.Wall, s.Life, s.Since = wall, 3*year, 3*year
@@ -99,6 +101,7 @@ func TestT02Determinism(t *testing.T) {
 // T-01: everybody who wants a session has one 2 s after a start of everybody at once: with all in a small mesh, else with those a node
 // has picked itself and some that have picked it; the rest comes with the first looks at the overlay.
 func TestT01Formation(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{1, 2, 3, 5, 9, 50, 200} {
 		for seed := range uint64(max(1, 20/n)) {
 			w := world(t, Config{Seed: seed, Nodes: n})
@@ -143,6 +146,7 @@ func size() (nodes, segment int) {
 // T-50: with lost records and stalling nodes a revocation reaches 99 % of 1,000 connected nodes in four sites within half a second, and
 // all of them within one.
 func TestT50RevocationAt1000(t *testing.T) {
+	t.Parallel()
 	nodes, segment := size()
 	w := world(t, Config{Seed: 1, Nodes: nodes, Segment: segment, Late: 0.001, Quiet: true})
 	began := time.Now()

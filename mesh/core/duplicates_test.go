@@ -75,6 +75,7 @@ func (n *simNode) dialAnyway(m *simNode) {
 // Simultaneous dials, from both sides and from one, with random delays: there is never none after the first, and exactly one 3 s
 // after the last dial. 10,000 cases.
 func TestSimultaneousDials(t *testing.T) {
+	t.Parallel()
 	cases := uint64(testrun.Cases(10_000, 1_000))
 	f := newFixture(t, 2)
 	ledger := f.ledger() // nothing changes it
@@ -101,6 +102,7 @@ func TestSimultaneousDials(t *testing.T) {
 
 // The same with restarts, lost connections and lost power in between: exactly one session 3 s after the last of them. 10,000 cases.
 func TestDialsAndRestarts(t *testing.T) {
+	t.Parallel()
 	cases := uint64(testrun.Cases(10_000, 1_000))
 	f := newFixture(t, 2)
 	ledger := f.ledger()
@@ -321,6 +323,7 @@ func TestCloneAlarm(t *testing.T) {
 
 // A replacement of due keys is made before the old session breaks; the newer one wins at both ends, and there is always one.
 func TestReplaceMakesBeforeItBreaks(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(100) {
 		s := settledMesh(t, 2, seed)
 		old := s.shared(s.nodes[0], s.nodes[1])[0]

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"go/ast"
@@ -18,6 +19,7 @@ import (
 // storm is a mesh in which everything happens: loss, freezes, restarts, sleep, partitions, revocations.
 func storm(t testing.TB, seed uint64) string {
 	s := newSim(t, newFixture(t, 6), seed)
+	s.trace = sha256.New()
 	s.loss = 0.1
 	for _, n := range s.nodes {
 		s.in(s.between(0, 2*second), n.start)
@@ -73,6 +75,7 @@ func (n *simNode) runIfAsleep() {
 
 // The same seed gives the same effects, to the byte; another seed gives others. All storms end in a whole mesh with one view.
 func TestSameSeedSameTrace(t *testing.T) {
+	t.Parallel()
 	seen := map[string]bool{}
 	for seed := range uint64(8) {
 		a, b := storm(t, seed), storm(t, seed)
@@ -87,6 +90,7 @@ func TestSameSeedSameTrace(t *testing.T) {
 }
 
 func TestStorms(t *testing.T) {
+	t.Parallel()
 	n := uint64(testrun.Cases(100, 10))
 	for seed := range n {
 		storm(t, 1000+seed)

@@ -154,6 +154,7 @@ func wantBetween(t testing.TB, what string, got, lo, hi time.Duration) {
 
 // All wanted sessions are there 2 s after a start of everybody at once, full, and stay.
 func TestAllSessionsWithinTwoSeconds(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{1, 2, 3, 5, 9} {
 		for seed := range uint64(20) {
 			s := mesh(t, n, seed)
@@ -174,6 +175,7 @@ func TestAllSessionsWithinTwoSeconds(t *testing.T) {
 // A host that comes to a running mesh is heard of by everybody, and hears of everybody, within 1.5 s; with half of the beacons lost too
 // in nearly all cases, and has its sessions within 2 s.
 func TestNewHostIsDiscovered(t *testing.T) {
+	t.Parallel()
 	for newcomer := range 4 {
 		for seed := range uint64(20) {
 			s := newSim(t, newFixture(t, 4), seed)
