@@ -34,16 +34,16 @@ func usable(a, b *Node) int {
 // T-04: lost beacons, one by one up to four in ten and in bursts, close no session; at one in twenty 50 hosts prune nobody by mistake.
 func TestT04BeaconLoss(t *testing.T) {
 	t.Parallel()
-	last, more := 4*time.Minute, 4*time.Minute
+	last, more, nodes := 4*time.Minute, 4*time.Minute, testrun.Cases(50, 25)
 	if hours() {
-		last, more = 24*time.Hour, 30*time.Minute
+		last, more, nodes = 24*time.Hour, 30*time.Minute, 50
 	}
 	for _, c := range []struct {
 		loss  float64
 		burst time.Duration
 		last  time.Duration
 	}{{0.05, 0, last}, {0.4, 0, more}, {0.05, 18 * time.Second, more}, {0, 90 * time.Second, more}} {
-		w := world(t, Config{Seed: 4, Nodes: 50, Loss: c.loss, Quiet: true})
+		w := world(t, Config{Seed: 4, Nodes: nodes, Loss: c.loss, Quiet: true})
 		w.Start(time.Second)
 		w.RunFor(30 * time.Second)
 		clear(w.closes)
@@ -311,7 +311,7 @@ func TestT25Churn(t *testing.T) {
 // 2 s, whoever saw which branch first. What both branches remove is removed, and what others sign goes on.
 func TestT26ForkedIssuer(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(5) {
+	for seed := range uint64(testrun.Cases(5, 2)) {
 		w := world(t, Config{Seed: seed, Nodes: 60, Segment: 20, Issuers: 2})
 		w.Start(time.Second)
 		w.RunFor(30 * time.Second)

@@ -83,7 +83,7 @@ func TestT02Determinism(t *testing.T) {
 		}
 		return w.Trace()
 	}
-	for seed := range uint64(3) {
+	for seed := range uint64(testrun.Cases(3, 1)) {
 		a := run(seed, 0)
 		if a != run(seed, 0) {
 			t.Fatal("the same seed gave two traces")
