@@ -46,7 +46,7 @@ func TestDemo(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	watch := newSockets()
+	watch := newSockets(cmd.Process.Pid)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	var err error

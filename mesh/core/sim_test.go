@@ -29,7 +29,7 @@ type sim struct {
 	queue simQueue
 	seq   uint64
 	nodes []*simNode
-	trace hash.Hash            // of every effect, where a test wants it
+	trace hash.Hash           // of every effect, where a test wants it
 	envs  map[string]BeaconIn // announcements by their envelope
 
 	delay     func() time.Duration // one way, of anything
