@@ -13,6 +13,7 @@ import (
 
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -272,7 +273,7 @@ func TestCachePropertyEqualState(t *testing.T) {
 func TestCacheCrashAtEveryStep(t *testing.T) {
 	t.Parallel()
 	for _, keep := range []bool{false, true} {
-		for seed := range uint64(4) {
+		for seed := range uint64(testrun.Cases(4, 4)) {
 			for n := 1; ; n++ {
 				w, a, fsys, s := cacheWorld(t)
 				s.keepState(0)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -157,7 +158,7 @@ func (x *net) mustEqual() {
 func TestSyncReachesEquality(t *testing.T) {
 	t.Parallel()
 	for n := 2; n <= 5; n++ {
-		for seed := range uint64(6) {
+		for seed := range uint64(testrun.Cases(6, 3)) {
 			t.Run(fmt.Sprintf("%d nodes, seed %d", n, seed), func(t *testing.T) {
 				w := newWorld(t, 1, "a", "b", "c")
 				x := newNet(t, seed, w, n)

@@ -13,6 +13,7 @@ import (
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/internal/enroll"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh"
 	"github.com/sovereignmesh/meshkey/trust"
@@ -175,7 +176,7 @@ func TestRotationInterrupted(t *testing.T) {
 	t.Parallel()
 	for i := range 4 {
 		keep := i&1 != 0
-		for n := 1; ; n++ {
+		for n := 1; ; n += testrun.Stride(1) {
 			w := newTurning(t)
 			w.itself = i&2 != 0
 			w.disk.CutPower(n, keep)
