@@ -24,6 +24,7 @@ import (
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/internal/enroll"
 	"github.com/sovereignmesh/meshkey/internal/netmon"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/trust"
@@ -38,6 +39,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	testrun.AtOnce(8) // what is parallel mostly waits; what measures is not
 	code := m.Run()
 	left := ""
 	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); runtime.Gosched() {

@@ -34,6 +34,7 @@ func (h *host) peer(t testing.TB, other *host) PeerInfo {
 
 // What a member without a session said of itself comes by way of others, with the time at which it was said; it is no sign of life.
 func TestHealthIsPassedOn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b, c := w.member("a"), w.member("b"), w.member("c")
 	a.run()

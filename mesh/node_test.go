@@ -85,6 +85,7 @@ func TestDamagedPinsAreAnError(t *testing.T) {
 }
 
 func TestNameConflictResolvesToNeither(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b, c := w.member("a"), w.member("twin"), w.member("c")
 	other := keys.NewSigningKey()
@@ -222,6 +223,7 @@ func TestAPIBeforeRun(t *testing.T) {
 
 // A new node on the link is found by its beacons.
 func TestDiscovery(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.member("a"), w.member("b")
 	a.run()
