@@ -49,6 +49,7 @@ const (
 	ClockSkew       Code = "clock.skew"       // duration: offset
 	ClockReset      Code = "clock.reset"      // the operator set the time floor back; before, after: the floor
 	NameConflict    Code = "name.conflict"    // target: name; before, after: the node ids
+	NamePin         Code = "name.pin"         // a name means another key here from now on; target: the new node; before: the old one; after: the name
 	CloneSuspect    Code = "clone.suspect"    // target: node
 	RekeyFail       Code = "rekey.fail"       // actor: peer; reason
 	PanicRecover    Code = "panic.recover"    // one connection was closed by a recovered panic
@@ -63,7 +64,7 @@ func Codes() []Code {
 		DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, NodeLeave, IssuerInit, CertRenew,
 		SessionOpen, SessionClose, SessionRefuse, StreamOpen, StreamDeny, StreamClose, PeerPrune, InterfaceMute,
 		InterfaceUnmute, GrantAdd, GrantRemove, ServiceExpose, ServiceUnexpose, RouteEscalate, InviteCreate, InviteRemove,
-		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, ClockReset, NameConflict,
+		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, ClockReset, NameConflict, NamePin,
 		CloneSuspect, RekeyFail, PanicRecover, AuditOpen, AuditGap, AuditRecover,
 	}
 }
@@ -74,7 +75,7 @@ func (c Code) Registered() bool {
 	case DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, NodeLeave, IssuerInit, CertRenew,
 		SessionOpen, SessionClose, SessionRefuse, StreamOpen, StreamDeny, StreamClose, PeerPrune, InterfaceMute,
 		InterfaceUnmute, GrantAdd, GrantRemove, ServiceExpose, ServiceUnexpose, RouteEscalate, InviteCreate, InviteRemove,
-		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, ClockReset, NameConflict,
+		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, ClockReset, NameConflict, NamePin,
 		CloneSuspect, RekeyFail, PanicRecover, AuditOpen, AuditGap, AuditRecover:
 		return true
 	}

@@ -22,7 +22,8 @@ type batch struct {
 // Append records an event and returns its index when it is durable. Concurrent callers share one flush.
 //
 // A denial beyond denialsPerSecond of its actor is counted instead: the index returned is then that of the actor's last
-// denial that was written, and one record with the count follows within about a second.
+// denial that was written, and one record with the count follows within about a second. So is one of a kind that came repeatsPlain times
+// within repeatWindow; its count follows when that ends.
 func (l *Log) Append(e Event) (uint64, error) {
 	e, leaf, err := l.prepare(e)
 	if err != nil {
@@ -30,16 +31,16 @@ func (l *Log) Append(e Event) (uint64, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w, counted := l.denials.countLocked(e)
+	at, counted := l.denials.countLocked(e)
 	if counted {
 		l.lingerLocked()
-		return w.index, nil
+		return at.index(), nil
 	}
 	if err := l.roomLocked(); err != nil {
 		l.lost++
 		return 0, err
 	}
-	b, at := l.enqueueLocked(leaf)
+	b, n := l.enqueueLocked(leaf)
 	for !b.done {
 		if l.busy {
 			l.cond.Wait()
@@ -50,10 +51,8 @@ func (l *Log) Append(e Event) (uint64, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	index := b.first + uint64(at)
-	if w != nil {
-		w.index = index
-	}
+	index := b.first + uint64(n)
+	at.wrote(index)
 	return index, nil
 }
 

@@ -13,6 +13,34 @@ type denials struct {
 	actors map[string]*window
 	shared *window   // for actors beyond denialActors
 	purged time.Time // when ended windows were last looked for
+	alike  repeats
+}
+
+// place is where a denial is counted: with those like it, and with its actor's.
+type place struct {
+	r *repeat // nil: no room for another kind
+	w *window // nil: counted with those like it
+}
+
+// index is that of the last denial of the place that Append wrote.
+func (p place) index() uint64 {
+	if p.w != nil {
+		return p.w.index
+	}
+	if p.r != nil {
+		return p.r.index
+	}
+	return 0
+}
+
+// wrote notes where Append has written a denial.
+func (p place) wrote(index uint64) {
+	if p.w != nil {
+		p.w.index = index
+	}
+	if p.r != nil {
+		p.r.index = index
+	}
 }
 
 // window is the count of one actor.
@@ -24,12 +52,27 @@ type window struct {
 	sample Event  // the first of those
 }
 
-// countLocked returns the window of a denial, nil for other events, and whether it was counted instead of being written.
-func (d *denials) countLocked(e Event) (*window, bool) {
+// countLocked returns where a denial is counted, nowhere for other events, and whether it was counted instead of being written.
+func (d *denials) countLocked(e Event) (place, bool) {
 	if e.Verdict != Denied || e.Count > 0 {
-		return nil, false
+		return place{}, false
 	}
 	now := time.Now()
+	r := d.alike.find(e, now)
+	if r != nil && r.plain >= repeatsPlain {
+		r.over++
+		r.last = e
+		return place{r: r}, true
+	}
+	w, counted := d.countActor(e, now)
+	if !counted && r != nil {
+		r.plain++
+	}
+	return place{r: r, w: w}, counted
+}
+
+// countActor counts a denial in its actor's window.
+func (d *denials) countActor(e Event, now time.Time) (*window, bool) {
 	w := d.actors[e.Actor]
 	if w == nil {
 		if len(d.actors) >= denialActors {
@@ -78,7 +121,7 @@ func (d *denials) purge(now time.Time) {
 // drain returns one record for every window with counted denials that has ended, or for all, and forgets ended windows.
 func (d *denials) drain(all bool) []Event {
 	now := time.Now()
-	var out []Event
+	out := d.alike.drain(now, all)
 	end := func(w *window) bool {
 		if !all && now.Sub(w.start) < denialWindow {
 			return false
@@ -97,7 +140,7 @@ func (d *denials) drain(all bool) []Event {
 			delete(d.actors, actor)
 		}
 	}
-	slices.SortFunc(out, func(a, b Event) int { return strings.Compare(a.Actor, b.Actor) })
+	slices.SortStableFunc(out, func(a, b Event) int { return strings.Compare(a.Actor, b.Actor) })
 	if d.shared != nil && end(d.shared) {
 		d.shared = nil
 	}
@@ -116,7 +159,11 @@ func (d *denials) pending() (time.Time, bool) {
 		look(w)
 	}
 	look(d.shared)
-	return at.Add(denialWindow), !at.IsZero()
+	at, any := at.Add(denialWindow), !at.IsZero()
+	if t, ok := d.alike.pending(); ok && (!any || t.Before(at)) {
+		return t, true
+	}
+	return at, any
 }
 
 // drainDenialsLocked queues the records of ended windows, or of all.

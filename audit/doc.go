@@ -85,7 +85,9 @@
 // tiles first, then the checkpoint, then at most one frame of history, then removes what it replaced: a crash on any line leaves
 // the state before or after (see load).
 //
-// Denials of one actor beyond ten in a second are counted, and become one entry with a count when the second has passed.
+// Denials of one actor beyond ten in a second are counted, and become one entry with a count when the second has passed. Of
+// denials that are alike but for time, session and source port three are written, then one entry a minute with their count while more of
+// them come, and at the end and at the stop one with what is left.
 //
 // # When it cannot be written
 //

@@ -57,8 +57,14 @@ const (
 	// denialsPerSecond is how many denials of one actor are written one by one in a window of denialWindow; the rest
 	// becomes one record. denialActors bounds the table of actors, those beyond it share one window.
 	denialsPerSecond = 10
-	denialWindow     = time.Second
-	denialActors     = 1024
+	// repeatsPlain is how many denials that are alike but for their moment are written one by one; while more come their number is written
+	// once per repeatWindow, which is also what a crash can lose of it. repeatKinds bounds the table, 2 KiB each at the most; a denial beyond
+	// it is counted by its actor alone.
+	repeatsPlain = 3
+	repeatWindow = 60 * time.Second
+	repeatKinds  = 1024
+	denialWindow = time.Second
+	denialActors = 1024
 
 	// maxNote bounds a signed checkpoint: three lines of text, two own signatures, maxCosignatures lines of 256 bytes.
 	maxNote         = 8 << 10

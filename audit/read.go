@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +78,8 @@ type Filter struct {
 	Code         string    // noun.verb, or a noun alone
 	Actor        string    // equal, or a prefix that ends in "*"
 	Target       string    // the same
+	Actors       []string  // any of these, each as Actor; none: any
+	Targets      []string  // the same
 	Session      string
 	Grant        string
 	Verdict      Verdict // None: any
@@ -95,12 +98,16 @@ func (f *Filter) Match(r *Record) bool {
 	switch {
 	case !f.Since.IsZero() && e.Time.Before(f.Since), !f.Until.IsZero() && !e.Time.Before(f.Until),
 		f.Code != "" && f.Code != string(e.Code) && f.Code != noun,
-		!matchText(f.Actor, e.Actor), !matchText(f.Target, e.Target),
+		!matchText(f.Actor, e.Actor), !matchText(f.Target, e.Target), !matchAny(f.Actors, e.Actor), !matchAny(f.Targets, e.Target),
 		f.Session != "" && f.Session != e.Session, f.Grant != "" && f.Grant != e.Grant,
 		f.Verdict != None && f.Verdict != e.Verdict:
 		return false
 	}
 	return true
+}
+
+func matchAny(patterns []string, s string) bool {
+	return len(patterns) == 0 || slices.ContainsFunc(patterns, func(p string) bool { return matchText(p, s) })
 }
 
 func matchText(pattern, s string) bool {
@@ -113,8 +120,13 @@ func matchText(pattern, s string) bool {
 // Query returns the records a filter selects, holding one bundle in memory. It ends with the log as it was at the start; the
 // last pair may be an error instead of a record.
 func (l *Log) Query(ctx context.Context, f Filter) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) { query(ctx, f, l.Size(), l.around)(yield) }
+}
+
+// query is Query over size entries, which around reads in runs.
+func query(ctx context.Context, f Filter, size uint64, around func(uint64) ([][]byte, uint64, error)) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		from, to := f.From, l.Size()
+		from, to := f.From, size
 		if f.To != 0 {
 			to = min(to, f.To)
 		}
@@ -136,7 +148,7 @@ func (l *Log) Query(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 			if f.Newest {
 				at = to - 1
 			}
-			entries, first, err := l.around(at)
+			entries, first, err := around(at)
 			if err != nil {
 				yield(Record{}, err)
 				return

@@ -63,6 +63,7 @@ func writes(c *control.Client, t *testing.T) map[string]error {
 	}
 	errs["stream"] = err
 	_, errs["reset floor"] = c.ResetTimeFloor(t.Context(), &control.ResetTimeFloorRequest{})
+	_, errs["repin"] = c.Repin(t.Context(), &control.RepinRequest{Name: "laptop", DryRun: true})
 	errs["shutdown"] = c.Shutdown(t.Context())
 	return errs
 }

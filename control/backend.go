@@ -89,9 +89,11 @@ type Endpoint struct {
 // Connector opens streams. Resolve fails with NotFound for an unknown node and does not touch the network; if the grants held here
 // already say no it returns the endpoint *and* an error of [Refuse]. Open asks the peer; a refusal is a [Refuse] with the number of
 // the peer's audit record, if it told one. Its context bounds the opening alone: the stream outlives it and belongs to the caller.
+// Repin makes a name mean another key than at its first use here; it is recorded before it is done.
 type Connector interface {
 	Resolve(ctx context.Context, target string) (*Endpoint, error)
 	Open(ctx context.Context, by Caller, target string) (forward.Stream, error)
+	Repin(ctx context.Context, by Caller, r *RepinRequest) (*RepinResult, error)
 }
 
 // Rooter shows and changes the root. AcceptRoot and CutIssuer are durable and applied on this node before they return; r.WaitMS

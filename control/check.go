@@ -16,7 +16,7 @@ import (
 type Subject struct {
 	Any  bool
 	Tag  string
-	Node string // a name, or an id in the form keys.ParseNodeID reads
+	Node string // a name, or an id or its beginning as package keys reads them
 }
 
 // Resource is what a grant is about. Service may be "*".
@@ -25,7 +25,7 @@ type Resource struct {
 	Service string
 }
 
-// ParseSubject reads "any", "tag:x", a node's name or its id.
+// ParseSubject reads "any", "tag:x", a node's name, its id or the beginning of that.
 func ParseSubject(s string) (Subject, error) {
 	if s == "any" {
 		return Subject{Any: true}, nil
@@ -79,14 +79,14 @@ func ParseServiceRef(s string) (node, service string, err error) {
 	return node, service, nil
 }
 
-// checkNode accepts a name or a whole node id.
+// checkNode accepts a name, a node id, or the beginning of one.
 func checkNode(s string) error {
-	// Every form of an id is longer than any name.
-	if len(s) > identity.MaxName {
-		if _, err := keys.ParseNodeID(s); err != nil {
-			return Errorf(Usage, "meshkey peers", "%w", err)
-		}
+	_, err := keys.ParseNodePrefix(s)
+	switch {
+	case err == nil:
 		return nil
+	case len(s) > identity.MaxName: // every form of a whole id is longer than any name
+		return Errorf(Usage, "meshkey peers", "%w", err)
 	}
 	return checkName("node", s)
 }
@@ -182,6 +182,21 @@ func (r *RevokeRequest) check() error {
 		return err
 	}
 	return checkWait(r.WaitMS)
+}
+
+func (r *RepinRequest) check() error {
+	if err := checkName("node", r.Name); err != nil {
+		return err
+	}
+	if r.Was == "" && r.Is == "" && r.DryRun {
+		return nil
+	}
+	for _, s := range []string{r.Was, r.Is} {
+		if _, err := keys.ParseNodeID(s); err != nil {
+			return Errorf(Usage, "meshkey repin "+r.Name, "a name is accepted for the keys that were shown: %w", err)
+		}
+	}
+	return nil
 }
 
 func (*ShutdownRequest) check() error { return nil }

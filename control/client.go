@@ -200,7 +200,7 @@ func (c *Client) Invites(ctx context.Context) (*Invites, error) {
 }
 
 func (c *Client) AuditLog(ctx context.Context, q AuditQuery) (*AuditPage, error) {
-	v := values("since", timeText(q.Since), "until", timeText(q.Until), "code", q.Code, "actor", q.Actor, "target", q.Target, "verdict", q.Verdict)
+	v := values("since", timeText(q.Since), "until", timeText(q.Until), "code", q.Code, "actor", q.Actor, "target", q.Target, "verdict", q.Verdict, "log", q.Log)
 	if q.From != 0 {
 		v.Set("from", strconv.FormatUint(q.From, 10))
 	}

@@ -44,3 +44,7 @@ func (c *Client) Doctor(ctx context.Context) (*Doctor, error) {
 func (c *Client) ResetTimeFloor(ctx context.Context, r *ResetTimeFloorRequest) (*ResetTimeFloorResult, error) {
 	return post[ResetTimeFloorResult](ctx, c, pathResetFloor, r)
 }
+
+func (c *Client) Repin(ctx context.Context, r *RepinRequest) (*RepinResult, error) {
+	return post[RepinResult](ctx, c, pathRepin, r)
+}

@@ -346,7 +346,7 @@ func TestEveryDocumentHasItsSchema(t *testing.T) {
 		&control.Status{}, &control.Peers{}, &control.Services{}, &control.ExposeResult{}, &control.UnexposeResult{}, &control.Grants{}, &control.GrantResult{},
 		&control.UngrantResult{}, &control.RevokeResult{}, &control.Decision{}, &control.InviteResult{}, &control.Invites{}, &control.AuditPage{},
 		&control.AuditEntry{}, &control.AuditReport{}, &control.Version{}, &control.Empty{}, &control.ConnectEvent{}, &control.ErrorDocument{},
-		&control.Doctor{}, &control.ResetTimeFloorResult{},
+		&control.Doctor{}, &control.ResetTimeFloorResult{}, &control.RepinResult{},
 	} {
 		var b bytes.Buffer
 		if err := control.WriteDocument(&b, d); err != nil {

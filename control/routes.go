@@ -38,6 +38,7 @@ const (
 	pathDeny         = "/v1/deny"
 	pathConnect      = "/v1/connect"
 	pathStream       = "/v1/stream"
+	pathRepin        = "/v1/repin"
 	pathShutdown     = "/v1/shutdown"
 	pathDoctor       = "/v1/doctor"
 	pathResetFloor   = "/v1/doctor/reset-time-floor"
@@ -109,6 +110,7 @@ func (s *Server) routes() http.Handler {
 	post(pathDeny, answerTimeout, change(b.Invites.Deny))
 	post(pathConnect, 0, s.connect)
 	post(pathStream, 0, s.stream)
+	post(pathRepin, answerTimeout, change(s.repin))
 	post(pathShutdown, answerTimeout, change(s.shutdown))
 	post(pathResetFloor, answerTimeout, change(b.Process.ResetTimeFloor))
 	post(pathRootAccept, MaxWait+answerTimeout, change(b.Roots.AcceptRoot))
@@ -209,11 +211,11 @@ func (s *Server) ready(_ http.ResponseWriter, r *http.Request, _ Caller) (Docume
 }
 
 func (s *Server) auditLog(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
-	p, err := parseQuery(r, "from", "limit", "last", "since", "until", "code", "actor", "target", "verdict")
+	p, err := parseQuery(r, "from", "limit", "last", "since", "until", "code", "actor", "target", "verdict", "log")
 	if err != nil {
 		return nil, err
 	}
-	q := AuditQuery{Code: p.Get("code"), Actor: p.Get("actor"), Target: p.Get("target"), Verdict: p.Get("verdict"), Last: p.Get("last") == "1"}
+	q := AuditQuery{Log: p.Get("log"), Code: p.Get("code"), Actor: p.Get("actor"), Target: p.Get("target"), Verdict: p.Get("verdict"), Last: p.Get("last") == "1"}
 	if q.From, err = queryNumber(p, "from", 1<<62); err != nil {
 		return nil, err
 	}
@@ -270,6 +272,10 @@ func (s *Server) removeInvite(ctx context.Context, by Caller, r *InviteRemoveReq
 		return nil, err
 	}
 	return &Empty{}, nil
+}
+
+func (s *Server) repin(ctx context.Context, by Caller, r *RepinRequest) (*RepinResult, error) {
+	return s.cfg.Backend.Connect.Repin(ctx, by, r)
 }
 
 // ShutdownRequest asks the daemon to stop in order.

@@ -37,7 +37,7 @@ type Status struct {
 	Node        NodeRef         `json:"node"`
 	Mesh        MeshInfo        `json:"mesh"`
 	Version     string          `json:"version"`
-	State       string          `json:"state"` // starting | syncing | up | degraded | draining
+	State       string          `json:"state"` // starting | syncing | up | degraded | draining | shut-out: peers say it is revoked | revoked
 	Started     time.Time       `json:"started"`
 	UptimeMS    int64           `json:"uptime_ms"`
 	Tags        []string        `json:"tags,omitempty"`
@@ -121,6 +121,7 @@ type AuditInfo struct {
 type Peer struct {
 	NodeRef
 	State     string    `json:"state"`
+	Was       string    `json:"was,omitempty"` // of a revoked key: the name it had
 	Tags      []string  `json:"tags,omitempty"`
 	Path      string    `json:"path,omitempty"`    // direct lan | direct | relay NAME
 	Address   string    `json:"address,omitempty"` // in use, or the last one
@@ -245,7 +246,8 @@ type Grant struct {
 	NotBefore time.Time `json:"not_before,omitzero"`
 	NotAfter  time.Time `json:"not_after,omitzero"`
 	Note      string    `json:"note,omitempty"`
-	State     string    `json:"state"` // active | future | expired
+	State     string    `json:"state"`         // active | future | expired | void: a machine it names is no member any more
+	Why       string    `json:"why,omitempty"` // of void
 }
 
 // Grants lists permissions.
@@ -296,7 +298,8 @@ type Spread struct {
 // GrantResult is the grant as written.
 type GrantResult struct {
 	Envelope
-	Grant Grant `json:"grant"`
+	Grant    Grant `json:"grant"`
+	Existing bool  `json:"existing,omitempty"` // nothing was written: it said so already
 	Spread
 	Warnings []Warning `json:"warnings,omitempty"`
 }
@@ -328,12 +331,14 @@ type RevokeRequest struct {
 	WaitMS int64  `json:"wait_ms,omitempty"`
 }
 
-// RevokeResult tells what was cut off. Grants are those that name the node itself and so become void.
+// RevokeResult tells what was cut off. Grants are those that name the node, or a key it had before, and so become void; Shared are those it has
+// a part in by its tags, or as anybody, and that stay for others.
 type RevokeResult struct {
 	Envelope
 	Node   NodeRef `json:"node"`
 	DryRun bool    `json:"dry_run,omitempty"`
 	Grants []Grant `json:"grants,omitempty"`
+	Shared []Grant `json:"shared_grants,omitempty"`
 	Spread
 	Generation uint64    `json:"group_generation,omitempty"` // of the group secret made with it
 	Warnings   []Warning `json:"warnings,omitempty"`

@@ -37,6 +37,7 @@ type Denial struct {
 // AuditQuery selects records of this node's log in order of index. Zero From begins at the start; with Last the newest Limit
 // matching records are selected instead. Empty filters match all.
 type AuditQuery struct {
+	Log     string // empty: the log of the key in use; 1: of the key before the last rotation, 2: of the one before that; or such a key's id
 	From    uint64
 	Limit   int
 	Last    bool
@@ -48,7 +49,8 @@ type AuditQuery struct {
 	Verdict string
 }
 
-// AuditRecord is one entry of the log. Names are the ones known now; the log itself holds ids. An entry that cannot be read has
+// AuditRecord is one entry of the log. Names are the ones known now, of keys that are no
+// member's any more with the beginning of the id; the log itself holds ids. An entry that cannot be read has
 // only an index and an error.
 type AuditRecord struct {
 	Index      uint64    `json:"index"`

@@ -63,12 +63,15 @@ type LeaveResult struct {
 	Node     NodeRef   `json:"node"`
 	Mesh     MeshInfo  `json:"mesh"`
 	Applied  bool      `json:"applied"`
-	Issuer   NodeRef   `json:"issuer,omitzero"` // who has revoked the key
+	Already  bool      `json:"already,omitempty"` // the key was revoked before, by a signed entry in this node's log
+	Told     bool      `json:"told,omitempty"`    // peers say that it was, and nothing here proves it
+	Issuer   NodeRef   `json:"issuer,omitzero"`   // who has revoked the key
 	Sessions int       `json:"sessions"`
 	Streams  int       `json:"streams"`
-	Services []string  `json:"services,omitempty"` // offered here
-	Grants   []Grant   `json:"grants,omitempty"`   // that name this node
-	Kept     string    `json:"kept,omitempty"`     // where the files are
+	Services []string  `json:"services,omitempty"`      // offered here
+	Grants   []Grant   `json:"grants,omitempty"`        // that name this node, or a key it had before
+	Shared   []Grant   `json:"shared_grants,omitempty"` // that it has a part in by its tags, or as anybody: they stay, without it
+	Kept     string    `json:"kept,omitempty"`          // where the files are
 	Warnings []Warning `json:"warnings,omitempty"`
 	DryRun   bool      `json:"dry_run,omitempty"`
 }
@@ -77,3 +80,29 @@ type LeaveResult struct {
 func (*LeaveResult) SchemaName() string { return "meshkey.leave/1" }
 
 func (r *LeaveRequest) check() error { return checkWait(r.WaitMS) }
+
+// RepinRequest accepts that a name means another key than at its first use on this machine. Was and Is are both keys as a dry run has
+// shown them, so that what is accepted is what was looked at.
+type RepinRequest struct {
+	Name   string `json:"name"`
+	Was    string `json:"was,omitempty"`
+	Is     string `json:"is,omitempty"`
+	DryRun bool   `json:"dry_run,omitempty"`
+}
+
+// RepinResult tells what the name meant and means. Changed is false where there was nothing to accept; then Was and Is are the same.
+type RepinResult struct {
+	Envelope
+	Name    string    `json:"name"`
+	Was     NodeRef   `json:"was"`
+	WasText string    `json:"was_text,omitempty"` // what became of that key, by the log
+	Is      NodeRef   `json:"is"`
+	Issuer  string    `json:"issuer,omitempty"`  // who has enrolled the new key
+	Since   time.Time `json:"since,omitzero"`    // when
+	Living  bool      `json:"living,omitempty"`  // the old key is a member still
+	Changed bool      `json:"changed,omitempty"` // or, with DryRun, would be
+	DryRun  bool      `json:"dry_run,omitempty"`
+}
+
+// SchemaName is the schema of the document.
+func (*RepinResult) SchemaName() string { return "meshkey.repin/1" }

@@ -86,7 +86,7 @@ func (n NodeID) Compact() string {
 	return strings.Join(g[:], ".")
 }
 
-// Short returns the first three groups: 120 bits, enough to compare by eye. It is for display only and never parsed as an id.
+// Short returns the first three groups: 120 bits, enough to compare by eye. It is for display; as input it is only a beginning, see NodePrefix.
 func (n NodeID) Short() string {
 	g := n.groups()
 	return strings.Join(g[:3], " · ")
@@ -108,37 +108,18 @@ func (n *NodeID) UnmarshalText(b []byte) error {
 // ParseNodeID reads the text form of a whole node id and names the group that is wrong. Keys that are not canonical points of
 // large order are refused.
 func ParseNodeID(s string) (NodeID, error) {
-	if len(s) > maxNodeText {
-		return NodeID{}, fmt.Errorf("%w: too long", ErrNodeText)
-	}
 	var vals []int
-	clean := make([]byte, 0, 64)
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; c {
-		case ' ', '-', '.', '\t':
-		case 0xc2: // first byte of "·" in UTF-8
-			if i+1 >= len(s) || s[i+1] != 0xb7 {
-				return NodeID{}, fmt.Errorf("%w: character %q", ErrNodeText, s[i])
-			}
-			i++
-		default:
-			if base32Value(c) < 0 {
-				return NodeID{}, fmt.Errorf("%w: character %q", ErrNodeText, c)
-			}
-			clean = append(clean, c)
-		}
+	clean, err := nodeChars(s)
+	if err != nil {
+		return NodeID{}, err
 	}
 	if len(clean) != nodeGroups*(groupChars+1) {
 		return NodeID{}, fmt.Errorf("%w: %d characters, want %d", ErrNodeText, len(clean), nodeGroups*(groupChars+1))
 	}
 	for g := range nodeGroups {
-		group := clean[g*(groupChars+1) : (g+1)*(groupChars+1)]
-		gv := make([]int, groupChars)
-		for i := range gv {
-			gv[i] = base32Value(group[i])
-		}
-		if groupCheck(gv) != base32Alphabet[base32Value(group[groupChars])] {
-			return NodeID{}, fmt.Errorf("%w: group %d (%s) is mistyped", ErrNodeText, g+1, group)
+		gv, err := groupValues(clean, g)
+		if err != nil {
+			return NodeID{}, err
 		}
 		vals = append(vals, gv...)
 	}

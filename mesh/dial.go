@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/handshake"
-	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/session"
@@ -89,7 +88,7 @@ var (
 	ErrUnknownNode = errors.New("no such member")
 	// ErrNameConflict: two live members hold the name, so it names neither.
 	ErrNameConflict = errors.New("the name is held by two members; use the node id")
-	// ErrPinChanged: the name meant another node when it was first used.
+	// ErrPinChanged: the name meant another node when it was first used. It comes as a *[PinError].
 	ErrPinChanged = errors.New("the name belongs to another node than at its first use")
 	// ErrNotAdmitted: the peer proved itself and does not admit this node.
 	ErrNotAdmitted = errors.New("the peer does not admit this node")
@@ -98,83 +97,6 @@ var (
 	// ErrUnreachable: no session with the peer could be made in time.
 	ErrUnreachable = errors.New("the peer cannot be reached")
 )
-
-// Target is a resolved "node/service".
-type Target struct {
-	Node    keys.NodeID
-	Service string
-}
-
-// Resolve finds the member a target names, by name or by id. Names are pinned to a node id at their first use.
-func (n *Node) Resolve(target string) (Target, error) { return resolve(target, n.ResolveNode) }
-
-// Lookup is Resolve for a question: it remembers nothing.
-func (n *Node) Lookup(target string) (Target, error) {
-	return resolve(target, func(who string) (keys.NodeID, error) {
-		id, _, err := n.findNode(who)
-		return id, err
-	})
-}
-
-// resolve reads "node/service" and finds the node.
-func resolve(target string, find func(who string) (keys.NodeID, error)) (Target, error) {
-	who, svc, ok := cutLast(target, '/')
-	if !ok {
-		return Target{}, fmt.Errorf("%q is not of the form node/service", target)
-	}
-	if err := identity.CheckName(svc); err != nil {
-		return Target{}, fmt.Errorf("service: %w", err)
-	}
-	id, err := find(who)
-	if err != nil {
-		return Target{}, err
-	}
-	return Target{Node: id, Service: svc}, nil
-}
-
-func cutLast(s string, sep byte) (before, after string, ok bool) {
-	for i := len(s) - 1; i >= 0; i-- {
-		if s[i] == sep {
-			return s[:i], s[i+1:], true
-		}
-	}
-	return s, "", false
-}
-
-// ResolveNode finds a live member by name or id, and remembers what a name meant at its first use.
-func (n *Node) ResolveNode(who string) (keys.NodeID, error) {
-	id, named, err := n.findNode(who)
-	if err != nil || !named {
-		return id, err
-	}
-	if err := n.pins.check(n.State(), who, id); err != nil {
-		return keys.NodeID{}, err
-	}
-	return id, nil
-}
-
-// findNode finds a live member, and says whether it was by its name.
-func (n *Node) findNode(who string) (id keys.NodeID, named bool, err error) {
-	st := n.State()
-	if id, err := keys.ParseNodeID(who); err == nil {
-		if _, ok := st.LiveMember(id, n.trustNow()); ok {
-			return id, false, nil
-		}
-		return keys.NodeID{}, false, fmt.Errorf("%w: %s", ErrUnknownNode, id.Short())
-	}
-	if err := identity.CheckName(who); err != nil {
-		return keys.NodeID{}, false, fmt.Errorf("%w: %w", ErrUnknownNode, err)
-	}
-	ids := st.ByName(who, n.trustNow())
-	switch len(ids) {
-	case 0:
-		return keys.NodeID{}, false, fmt.Errorf("%w: %s", ErrUnknownNode, who)
-	case 1:
-	default:
-		return keys.NodeID{}, false, fmt.Errorf("%w: %s", ErrNameConflict, who)
-	}
-	return ids[0], true, nil
-}
 
 // Dial opens a stream to "node/service". The connection is ready when the destination has authorised it. A refusal is a
 // *session.RefusedError; the caller was told nothing more than that it may not, or that the service cannot be reached.

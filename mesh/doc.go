@@ -70,7 +70,8 @@
 //
 // # Files
 //
-// pins holds the node each name meant at its first use. known holds, for at most 256 members, where they were last reached and what
+// pins holds the node each name meant at its first use. A name that means another one is refused ([PinError]) unless signed rotations lead
+// there, or the old key is revoked and the enrolment is by this node's own issuer; [Node.AcceptName] is a person's decision. known holds, for at most 256 members, where they were last reached and what
 // they announced, and the anchor: [1, mesh_id, anchor bstr32 (zero: none), [[node_id, [[ip bstr4|bstr16, port, good]]]]], good being
 // unix seconds of the last handshake with the expected key there, or 0. It is written at most every five minutes, and at the stop; one
 // that is damaged, of another mesh or another format is told in the log and passed over.

@@ -205,6 +205,7 @@ func (n *Node) sessionState(e core.SessionState) {
 	if first {
 		n.fullAddrs[l.remote.Addr().WithZone("")]++
 		delete(n.dialErrs, l.peer.Node)
+		delete(n.refusals, l.peer.Node)
 	}
 	n.wakeLocked()
 	n.mu.Unlock()

@@ -32,6 +32,24 @@ func (h *host) peer(t testing.TB, other *host) PeerInfo {
 	return PeerInfo{}
 }
 
+// A session's first heartbeat may tell of no health: what it tells of the view was told now, not in 1970.
+func TestViewOfAHeartbeatWithoutHealth(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.member("a"), w.member("b")
+	a.run()
+	b.run()
+	l := full(a, b)
+	l.health.Store(nil)
+	l.healthAt.Store(0)
+	l.beatAt.Store(0)
+	before := time.Now()
+	a.heartbeatIn(l, &session.Heartbeat{Digest: a.State().Digest()})
+	p := a.peer(t, b)
+	if p.View != "same" || p.ViewAt.Before(before) || p.Seen.Before(before) {
+		t.Fatalf("%+v", p)
+	}
+}
+
 // What a member without a session said of itself comes by way of others, with the time at which it was said; it is no sign of life.
 func TestHealthIsPassedOn(t *testing.T) {
 	t.Parallel()

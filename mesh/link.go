@@ -44,6 +44,7 @@ type link struct {
 	services   atomic.Pointer[session.Services]
 	vec        atomic.Pointer[trust.Vector] // the newest the peer sent
 	digest     atomic.Pointer[[8]byte]      // of its newest heartbeat
+	beatAt     atomic.Int64                 // when that came; not every one tells of its health
 	health     atomic.Pointer[session.Health]
 	healthAt   atomic.Int64
 	rtt        atomic.Int64  // nanoseconds
@@ -207,9 +208,12 @@ func (n *Node) readLink(l *link) (session.Code, error) {
 }
 
 func (n *Node) heartbeatIn(l *link, h *session.Heartbeat) {
+	// When it was said comes first: whoever sees what was said has a time for it.
+	now := time.Now().UnixNano()
+	l.beatAt.Store(now)
 	if h.Health != nil {
+		l.healthAt.Store(now)
 		l.health.Store(h.Health)
-		l.healthAt.Store(time.Now().UnixNano())
 	}
 	if at := l.pinged.Load(); h.Pong != 0 && at != 0 {
 		l.rtt.Store(time.Now().UnixNano() - at)

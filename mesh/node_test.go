@@ -14,6 +14,7 @@ import (
 	"github.com/sovereignmesh/meshkey/handshake"
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/enroll"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/session"
@@ -50,10 +51,84 @@ func TestNamePins(t *testing.T) {
 	a.pins, err = openPins(a.cfg.State, "pins")
 	ok(t, err)
 	pin(ErrPinChanged, nil)
-	if id, err := a.ResolveNode(imposter.key.NodeID().String()); err != nil || id != imposter.key.NodeID() {
-		t.Fatal("by id it works", err)
+	for _, text := range []string{imposter.key.NodeID().String(), imposter.key.NodeID().Short(), strings.ToLower(imposter.key.NodeID().Compact()[:9])} {
+		if id, err := a.ResolveNode(text); err != nil || id != imposter.key.NodeID() {
+			t.Fatal("by id it works", text, err)
+		}
+	}
+	if _, err := a.ResolveNode(b.key.NodeID().Short()); !errors.Is(err, ErrUnknownNode) {
+		t.Fatal("a revoked one by the beginning of its id", err)
+	}
+	// It is told of, and one decision ends it, for the keys that were looked at only.
+	all := a.PinConflicts()
+	if len(all) != 1 || all[0] != (PinError{Name: "b", Was: b.key.NodeID(), Is: imposter.key.NodeID()}) {
+		t.Fatal(all)
+	}
+	for _, e := range []PinError{{Name: "b", Was: imposter.key.NodeID(), Is: imposter.key.NodeID()}, {Name: "b", Was: b.key.NodeID(), Is: b.key.NodeID()}} {
+		if err := a.AcceptName(e); !errors.Is(err, ErrPinMoved) {
+			t.Fatal(err)
+		}
+	}
+	pin(ErrPinChanged, nil)
+	ok(t, a.AcceptName(all[0]))
+	pin(nil, imposter)
+	a.pins, err = openPins(a.cfg.State, "pins")
+	ok(t, err)
+	if pin(nil, imposter); len(a.PinConflicts()) != 0 {
+		t.Fatal("still told of")
 	}
 	a.closeStores()
+}
+
+// On the issuer that has enrolled the new key itself nobody is asked again; but a name whose old key is a member still does not move there
+// either, nor on an issuer that has not made the enrolment.
+func TestNamePinFollowsOwnIssuer(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.member("a"), w.member("b")
+	a.open()
+	defer a.closeStores()
+	if _, err := a.ResolveNode("b"); err != nil {
+		t.Fatal(err)
+	}
+	next := keys.NewSigningKey()
+	a.issuer = &enroll.Issuer{Key: w.issuer}
+	a.Node.issuer.Store(a.issuer)
+	a.apply(w.sign(trust.EnrollOp(w.certify(next, "b")), trust.EnrollOp(w.certify(b.key, "c"))).Seq)
+	if _, err := a.ResolveNode("b"); !errors.Is(err, ErrPinChanged) {
+		t.Fatal("a living machine's name was given away:", err)
+	}
+	a.apply(w.sign(trust.OpRevokeNode{Node: b.key.NodeID()}).Seq)
+	a.Node.issuer.Store(&enroll.Issuer{Key: keys.NewSigningKey()})
+	if _, err := a.ResolveNode("b"); !errors.Is(err, ErrPinChanged) {
+		t.Fatal("on the word of another issuer:", err)
+	}
+	a.Node.issuer.Store(a.issuer)
+	if id, err := a.ResolveNode("b"); err != nil || id != next.NodeID() {
+		t.Fatal(err)
+	}
+}
+
+// The beginning of an id that two keys share names neither, also when one of them is revoked: else whoever makes a key that begins as
+// another's is meant as soon as that one is gone.
+func TestBeginningOfTwoIDsIsNeither(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.member("a"), w.member("b")
+	a.open()
+	defer a.closeStores()
+	at := b.key.NodeID().Compact()[:9]
+	if id, err := a.ResolveNode(at); err != nil || id != b.key.NodeID() {
+		t.Fatal(err)
+	}
+	// The log takes any id, so the test needs no key of that beginning.
+	twin := b.key.NodeID()
+	twin[31] ^= 1
+	a.apply(w.sign(trust.OpRevokeNode{Node: twin}).Seq)
+	if _, err := a.ResolveNode(at); !errors.Is(err, ErrAmbiguousID) {
+		t.Fatal(err)
+	}
+	if id, err := a.ResolveNode("b"); err != nil || id != b.key.NodeID() {
+		t.Fatal(err)
+	}
 }
 
 func (h *host) closeStores() { h.log.Close(); h.store.Close() }
@@ -219,6 +294,39 @@ func TestAPIBeforeRun(t *testing.T) {
 	}
 	remove()
 	a.run()
+}
+
+// That this node is revoked is said by members alone, until they have a session with it again.
+func TestWhoSaysRevoked(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.member("a"), w.member("b"), w.member("c")
+	a.run()
+	say := func(h *host) {
+		a.mu.Lock()
+		a.refusals[h.key.NodeID()] = refusal{code: session.CodeRevoked, at: time.Now()}
+		a.mu.Unlock()
+	}
+	say(b)
+	say(&host{key: keys.NewSigningKey()})
+	if got := a.RevokedBy(time.Time{}); len(got) != 1 || got[0] != b.key.NodeID() || !a.ShutOut() {
+		t.Fatal(got)
+	}
+	if got := a.RevokedBy(time.Now().Add(time.Second)); len(got) != 0 {
+		t.Fatal("since a moment to come:", got)
+	}
+	c.run()
+	full(a, c)
+	if got := a.RevokedBy(time.Time{}); len(got) != 1 || a.ShutOut() {
+		t.Fatal("another one lets it in", got)
+	}
+	b.run()
+	full(a, b)
+	if got := a.RevokedBy(time.Time{}); len(got) != 0 {
+		t.Fatal("it has a session with who said so", got)
+	}
+	say(b)
+	a.learn(w.sign(trust.OpRevokeNode{Node: b.key.NodeID()}))
+	eventually(t, "the word of one who is gone counts no more", 5*time.Second, func() bool { return len(a.RevokedBy(time.Time{})) == 0 })
 }
 
 // A new node on the link is found by its beacons.

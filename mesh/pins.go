@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"sync"
 
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
-	"github.com/sovereignmesh/meshkey/trust"
 )
 
 // filePins is the file of the pins.
@@ -55,21 +55,49 @@ func openPins(fsys durable.FS, name string) (*pins, error) {
 	return p, nil
 }
 
-// check accepts the name for the node, remembering it at first use. A change is accepted only if a signed rotation leads from the
-// pinned node to the new one.
-func (p *pins) check(st *trust.State, name string, id keys.NodeID) error {
+// PinError is the refusal of a name that means another key than at its first use here.
+type PinError struct {
+	Name    string
+	Was, Is keys.NodeID
+}
+
+// Error names both keys.
+func (e *PinError) Error() string {
+	return fmt.Sprintf("%v: %s was %s and is now %s", ErrPinChanged, e.Name, e.Was.Short(), e.Is.Short())
+}
+
+// Unwrap makes it an ErrPinChanged.
+func (e *PinError) Unwrap() error { return ErrPinChanged }
+
+// check accepts the name for the node, remembering it at first use. Another node than the pinned one is accepted only if it follows it;
+// then was is the one before.
+func (p *pins) check(name string, id keys.NodeID, follows func(was, is keys.NodeID) bool) (was keys.NodeID, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old, ok := p.m[name]
 	switch {
 	case ok && old == id:
-		return nil
-	case ok && !st.Succeeds(old, id):
-		return fmt.Errorf("%w: %s was %s and is now %s; if that is right, use the id, or remove the file %s from the state directory and restart",
-			ErrPinChanged, name, old.Short(), id.Short(), p.name)
+		return was, nil
+	case ok && !follows(old, id):
+		return was, &PinError{Name: name, Was: old, Is: id}
 	case !ok && len(p.m) >= maxPins:
-		return nil // a mesh of more names than that is used by id
+		return was, nil // a mesh of more names than that is used by id
 	}
+	return old, p.setLocked(name, id)
+}
+
+// replace sets a pin, if it still is what it was.
+func (p *pins) replace(name string, was, is keys.NodeID) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.m[name] != was {
+		return fmt.Errorf("%w: %s", ErrPinMoved, name)
+	}
+	return p.setLocked(name, is)
+}
+
+func (p *pins) setLocked(name string, id keys.NodeID) error {
+	old, ok := p.m[name]
 	p.m[name] = id
 	if err := p.saveLocked(); err != nil {
 		if ok {
@@ -80,6 +108,53 @@ func (p *pins) check(st *trust.State, name string, id keys.NodeID) error {
 		return fmt.Errorf("remembering which node %s is: %w", name, err)
 	}
 	return nil
+}
+
+// all returns what every name meant.
+func (p *pins) all() map[string]keys.NodeID {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.m)
+}
+
+// ErrPinMoved: somebody else has accepted another key for the name meanwhile.
+var ErrPinMoved = errors.New("the name was accepted for another key meanwhile; look again")
+
+// follows reports whether a name may pass from one key to the next without asking anybody. A signed rotation is the old key's own word. A
+// revocation and a new enrolment are an issuer's word alone, and an issuer that wants to put a machine in another's place would write
+// both; they suffice only if the enrolment is by the issuer of this very machine, where the person who could be asked has made it.
+func (n *Node) follows(was, is keys.NodeID) bool {
+	st := n.State()
+	if st.Succeeds(was, is) {
+		return true
+	}
+	issuer := n.issuer.Load()
+	if issuer == nil {
+		return false
+	}
+	_, gone := st.Revoked(was)
+	m, ok := st.LiveMember(is, n.trustNow())
+	return gone && ok && m.Issuer == issuer.Key.Public()
+}
+
+// PinConflicts returns the names this node has used that mean another key now, by name. Each is refused until AcceptName.
+func (n *Node) PinConflicts() (out []PinError) {
+	st, now := n.State(), n.trustNow()
+	all := n.pins.all()
+	for _, name := range sortedKeys(all) {
+		if ids := st.ByName(name, now); len(ids) == 1 && ids[0] != all[name] && !n.follows(all[name], ids[0]) {
+			out = append(out, PinError{Name: name, Was: all[name], Is: ids[0]})
+		}
+	}
+	return out
+}
+
+// AcceptName makes the name mean what it means in the log from now on, as a person has decided who was shown both keys.
+func (n *Node) AcceptName(e PinError) error {
+	if ids := n.State().ByName(e.Name, n.trustNow()); len(ids) != 1 || ids[0] != e.Is {
+		return fmt.Errorf("%w: %s", ErrPinMoved, e.Name)
+	}
+	return n.pins.replace(e.Name, e.Was, e.Is)
 }
 
 func (p *pins) saveLocked() error {

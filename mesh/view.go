@@ -93,7 +93,7 @@ func (n *Node) Peers() []PeerInfo {
 		if l := best[m.Node]; l != nil {
 			n.describeLink(&i, l)
 			if d := l.digest.Load(); d != nil {
-				i.View, i.ViewAt = compareViews(*d, digest), time.Unix(0, l.healthAt.Load())
+				i.View, i.ViewAt = compareViews(*d, digest), time.Unix(0, l.beatAt.Load())
 			}
 			if v := l.vec.Load(); v != nil {
 				for _, at := range v.Issuers {
@@ -124,7 +124,7 @@ func (n *Node) describeLink(i *PeerInfo, l *link) {
 	i.Address, i.Session, i.Suite = l.remote, session.State(l.state.Load()).String(), l.suite.String()
 	i.RTT = time.Duration(l.rtt.Load())
 	i.BytesIn, i.BytesOut = u.Received, u.Sent
-	if at := l.healthAt.Load(); at != 0 {
+	if at := l.beatAt.Load(); at != 0 {
 		i.Seen = time.Unix(0, at)
 		if time.Since(i.Seen) > core.Suspect && i.State == core.Up.String() {
 			i.State = "suspect"
@@ -201,18 +201,6 @@ func (n *Node) Carried() (sessions, streams int) {
 		streams += p.Streams
 	}
 	return sessions, streams
-}
-
-// RevokedBy returns the peers that have ended a session since then because this node's key is revoked, as they proved to be who says so.
-func (n *Node) RevokedBy(since time.Time) (ids []keys.NodeID) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, id := range sortedKeys(n.refusals) {
-		if r := n.refusals[id]; r.code == session.CodeRevoked && !r.at.Before(since) {
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
 
 // Cut counts what a change of trust closed for a peer, for receipts.

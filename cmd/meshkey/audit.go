@@ -34,7 +34,9 @@ func newAudit(c *cli) *cobra.Command {
 type auditLogOptions struct {
 	Since, Until string
 	From         uint64
-	Number       int // the newest; 0 for all
+	Number       int    // the newest; 0 for all
+	Earlier      string // which key's log; empty: of the one in use
+	Offline      bool
 	Filters      []string
 }
 
@@ -46,8 +48,14 @@ func newAuditLog(c *cli) *cobra.Command {
 		Example: `  meshkey audit log -n 20
   meshkey audit log -S yesterday verdict=denied
   meshkey audit log actor=laptop target=gpu1/ollama code=stream
+  meshkey audit log --earlier 1                  what was recorded before the last rotation
+  meshkey audit log --offline --state DIR/left-1
   meshkey audit log --json=1 --from 18000`,
-		Long: `A filter is FIELD=VALUE with code, actor, target or verdict; all must match. With --json=1 each entry is one line.`,
+		Long: `A filter is FIELD=VALUE with code, actor, target or verdict; all must match. A machine's name finds what all keys did that
+ever had it, revoked and rotated ones included; those are shown with the beginning of their id. With --json=1 each entry is one line.
+
+Each key of this machine has a log of its own, which commits to the one before: --earlier reads those. --offline reads the state directory itself,
+which may be a copy, or the folder of a membership that has ended. Reading is not verifying: meshkey audit verify does that, for all of them.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Filters = args
@@ -57,6 +65,8 @@ func newAuditLog(c *cli) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&o.Since, "since", "S", "", "from this `time` on: a date, yesterday, 2h")
 	f.StringVarP(&o.Until, "until", "U", "", "up to this `time`")
+	f.StringVar(&o.Earlier, "earlier", "", "the log of an earlier `key`: 1 for the one before the last rotation, 2 for the one before that, or its id")
+	f.BoolVar(&o.Offline, "offline", false, "read the state directory, do not ask the daemon")
 	f.Uint64Var(&o.From, "from", 0, "from this entry `number` on")
 	f.IntVarP(&o.Number, "number", "n", 0, "only the newest `n` entries")
 	return cmd
@@ -76,12 +86,14 @@ func runAuditLog(ctx context.Context, c *cli, o auditLogOptions, now time.Time) 
 	if err != nil {
 		return err
 	}
-	client, err := c.client()
+	q.Log = o.Earlier
+	ask, end, err := c.auditLogs(o.Offline)
 	if err != nil {
 		return err
 	}
+	defer end()
 	for first := true; ; first = false {
-		page, err := client.AuditLog(ctx, q)
+		page, err := ask(ctx, q)
 		if err != nil {
 			return err
 		}
@@ -100,6 +112,25 @@ func runAuditLog(ctx context.Context, c *cli, o auditLogOptions, now time.Time) 
 		}
 		q.From = page.Next
 	}
+}
+
+// auditLogs is how logs are read: by the daemon, or from the state directory.
+func (c *cli) auditLogs(offline bool) (ask func(context.Context, control.AuditQuery) (*control.AuditPage, error), end func(), err error) {
+	p, err := c.paths()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !offline {
+		return control.NewClient(p.Socket).AuditLog, func() {}, nil
+	}
+	l, err := c.system.Logs(p.State)
+	if err != nil {
+		return nil, nil, err
+	}
+	if l.Nameless != nil {
+		c.say("%s Ids are shown, for the trust log beside it cannot be read: %s", c.yellow("!"), clean(l.Nameless.Error()))
+	}
+	return l.Log, l.Close, nil
 }
 
 func auditQuery(o auditLogOptions, now time.Time) (control.AuditQuery, error) {

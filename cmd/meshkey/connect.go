@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -149,7 +150,7 @@ func (c *cli) stdio(ctx context.Context, client *control.Client, r *control.Conn
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) {
 		return control.Errorf(control.Failed, "meshkey audit log, here and on the peer, says why", "the connection to %s was cut", r.Target)
 	}
 	return err

@@ -86,6 +86,11 @@ func runGrant(ctx context.Context, c *cli, o grantOptions, now time.Time) error 
 		return err
 	}
 	return c.print(res, func() {
+		if res.Existing {
+			fmt.Fprintln(c.out, clean(res.Grant.ID+"  "+grantText(res.Grant)))
+			c.say("%s says so already; nothing was written.", clean(res.Grant.ID))
+			return
+		}
 		fmt.Fprintln(c.out, clean(res.Grant.ID+"  "+grantText(res.Grant)))
 		c.say("%s.  Undo: meshkey ungrant %s", clean(spread(res.Spread)), clean(res.Grant.ID))
 		c.warn(res.Warnings)

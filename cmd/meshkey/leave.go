@@ -72,14 +72,19 @@ func runLeave(ctx context.Context, c *cli, o leaveOptions) error {
 		return err
 	}
 	return c.print(res, func() {
-		if res.Applied {
+		switch {
+		case res.Already:
+			c.say("%s has left %s: its key was revoked before, by %s.", clean(node(res.Node)), clean(res.Mesh.Name), clean(node(res.Issuer)))
+		case res.Applied:
 			c.say("%s has left %s: its key is revoked by %s.", clean(node(res.Node)), clean(res.Mesh.Name), clean(node(res.Issuer)))
-		} else {
+		case res.Told:
+			c.say("%s has left %s; by what peers say, its key was revoked before.", clean(node(res.Node)), clean(res.Mesh.Name))
+		default:
 			c.say("%s has left %s, and its key is still valid.", clean(node(res.Node)), clean(res.Mesh.Name))
 		}
 		c.warn(res.Warnings)
 		c.say("Keys, settings and the audit log are in %s; the group secrets are removed.", clean(res.Kept))
-		c.say("Check the log: meshkey audit verify --offline --state %s", clean(res.Kept))
+		c.say("Check the log: meshkey audit verify --offline --state %s; read it: meshkey audit log --offline --state %s", clean(res.Kept), clean(res.Kept))
 	})
 }
 
@@ -110,6 +115,14 @@ func (c *cli) wouldLeave(w *control.LeaveResult) {
 	for _, g := range w.Grants {
 		c.say("  makes void  %s  %s", clean(g.ID), clean(grantText(g)))
 	}
+	c.shared(w.Shared)
 	c.say("  keys, settings and the audit log go to %s, the group secrets are removed", clean(w.Kept))
 	c.warn(w.Warnings)
+}
+
+// shared shows grants that a machine has a part in and that stay without it.
+func (c *cli) shared(grants []control.Grant) {
+	for _, g := range grants {
+		c.say("  no longer by  %s  %s", clean(g.ID), clean(grantText(g)))
+	}
 }

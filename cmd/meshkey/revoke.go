@@ -95,5 +95,6 @@ func (c *cli) wouldRevoke(w *control.RevokeResult) {
 	for _, g := range w.Grants {
 		c.say("  makes void  %s  %s", clean(g.ID), clean(grantText(g)))
 	}
+	c.shared(w.Shared)
 	c.warn(w.Warnings)
 }

@@ -26,7 +26,7 @@ func verbs(c *cli) []group {
 		{"Allow", []*cobra.Command{newGrant(c), newUngrant(c), newGrants(c)}},
 		{"Review", []*cobra.Command{newAudit(c)}},
 		{"Operate", []*cobra.Command{
-			newDaemon(c), newDoctor(c), newRevoke(c), newRotate(c), newLeave(c), newRootVerb(c), newKeys(c), newMetrics(c), newVersion(c),
+			newDaemon(c), newDoctor(c), newRevoke(c), newRotate(c), newLeave(c), newRepin(c), newRootVerb(c), newKeys(c), newMetrics(c), newVersion(c),
 		}},
 	}
 }

@@ -109,7 +109,7 @@ func rotateNode(ctx context.Context, c *cli, client *control.Client, o rotateOpt
 	return c.print(res, func() {
 		c.say("%s has a new key: %s", clean(node(res.New)), clean(res.New.ID))
 		c.say("  the old one, %s, is revoked by %s; name, tags and grants are the new one's", clean(res.Old.ID), clean(node(res.Issuer)))
-		c.say("Next: meshkey audit verify, which checks the old key's log with the new one's")
+		c.say("Next: meshkey audit verify, which checks the old key's log with the new one's; meshkey audit log --earlier 1 reads it")
 	})
 }
 

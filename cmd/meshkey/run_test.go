@@ -458,7 +458,7 @@ func TestHostileTextIsHarmless(t *testing.T) {
 	w.explain(control.Refuse(control.Denial{From: evil, Target: evil, Near: evil, Audit: evil, Command: evil}))
 	w.warn([]control.Warning{{Text: evil, Next: evil}})
 	table(w.err, [][]string{{evil, evil}})
-	w.showStatus(&control.Status{Node: control.NodeRef{Name: evil}, Mesh: control.MeshInfo{Name: evil}, Peers: []control.Peer{{NodeRef: control.NodeRef{Name: evil}, State: evil}}}, time.Now())
+	w.showStatus(&control.Status{Node: control.NodeRef{Name: evil}, Mesh: control.MeshInfo{Name: evil}, Peers: []control.Peer{{NodeRef: control.NodeRef{Name: evil}, State: evil}}}, time.Now(), true)
 	for _, r := range w.out.String() + w.err.String() {
 		if r != '\n' && (r < ' ' || r == 0x7f || r == '\u202e') {
 			t.Fatalf("%q reaches the terminal in %q", r, w.err)

@@ -146,7 +146,7 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
 }
 
-// startDaemon starts a daemon of fixed answers; "denied", "broken", "torn", "unknown" and "warned" are its moods.
+// startDaemon starts a daemon of fixed answers; "denied", "broken", "torn", "unknown", "changed" and "warned" are among its moods.
 func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 	if neg {
 		ts.Fatalf("usage: daemon [MOOD]")
@@ -169,6 +169,18 @@ func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 		case "unknown":
 			missing := control.Errorf(control.NotFound, "meshkey peers", "no peer is named gpu7")
 			fake.Fail = map[string]error{"Resolve": missing, "Open": missing, "Revoke": missing, "Ungrant": control.Errorf(control.NotFound, "meshkey grants", "there is no grant g-99")}
+		case "history":
+			fake.Granted = []control.Grant{
+				{ID: "g-1", Who: "laptop (7QK4-M2XD-C)", What: "gpu1/ollama", Issuer: "nas", State: "void", Why: "revoked by nas on 2026-11-01"},
+				{ID: "g-2", Who: "laptop", What: "gpu1/web", Issuer: "nas", State: "expired", NotAfter: controltest.Began},
+			}
+			fake.Existing = true
+		case "revoked", "shut-out":
+			fake.State = m
+			fake.Warnings = []control.Warning{{Code: "revoked-told", Text: "nas says that this machine's key is revoked", Next: "ask an admin"}}
+			fake.Already, fake.Told = m == "revoked", m == "shut-out"
+		case "changed":
+			fake.Fail = map[string]error{"Resolve": control.Errorf(control.Unverified, "look at both keys, and if it is right: meshkey repin gpu1", "gpu1 was AAAA and is now BBBB")}
 		case "guests":
 			for i := range 10 {
 				fake.Expiring = append(fake.Expiring, control.Expiry{

@@ -13,6 +13,7 @@ import (
 
 type statusOptions struct {
 	Wait string // how long to wait until the daemon serves
+	All  bool   // revoked keys, too
 }
 
 func newStatus(c *cli) *cobra.Command {
@@ -31,6 +32,7 @@ lines with "·" are coming ends that are nothing wrong, such as a guest's.`,
 		Args: none(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runStatus(cmd.Context(), c, o) },
 	}
+	cmd.Flags().BoolVar(&o.All, "all", false, "also keys that were revoked, or replaced by a rotation")
 	cmd.Flags().StringVar(&o.Wait, "wait", "", "wait up to this `time` until the daemon serves")
 	return cmd
 }
@@ -53,7 +55,7 @@ func runStatus(ctx context.Context, c *cli, o statusOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := c.print(s, func() { c.showStatus(s, time.Now()) }); err != nil {
+	if err := c.print(s, func() { c.showStatus(s, time.Now(), o.All) }); err != nil {
 		return err
 	}
 	if len(s.Warnings) > 0 || s.State == "degraded" || s.Audit.State == "degraded" {
@@ -62,15 +64,28 @@ func runStatus(ctx context.Context, c *cli, o statusOptions) error {
 	return nil
 }
 
-func (c *cli) showStatus(s *control.Status, now time.Time) {
-	head := []string{node(s.Node), "mesh " + s.Mesh.Name, s.State + " " + millis(s.UptimeMS)}
+func (c *cli) showStatus(s *control.Status, now time.Time, all bool) {
+	head := []string{node(s.Node), "mesh " + s.Mesh.Name}
+	switch s.State {
+	case "revoked":
+		head = append(head, "REVOKED", "up "+millis(s.UptimeMS))
+	case "shut-out":
+		head = append(head, "SHUT OUT, peers say it is revoked", "up "+millis(s.UptimeMS))
+	default:
+		head = append(head, s.State+" "+millis(s.UptimeMS))
+	}
 	head = append(head, trustAge(&s.Trust, now))
 	fmt.Fprintln(c.out, clean(strings.Join(head, " · ")))
-	if len(s.Peers) > 0 {
-		table(c.out, peerRows(s.Peers, now))
+	peers, hidden := withoutRevoked(s.Peers)
+	if all {
+		peers, hidden = s.Peers, 0
+	}
+	if len(peers) > 0 {
+		table(c.out, peerRows(peers, now))
 	} else {
 		c.say("no other members yet: meshkey invite NAME")
 	}
+	c.hiddenKeys(hidden)
 	var rows [][]string
 	for _, x := range s.Offering {
 		rows = append(rows, []string{"OFFERING", x.Name, x.Target, offered(x)})
@@ -169,7 +184,12 @@ func peerRows(peers []control.Peer, now time.Time) [][]string {
 		if p.BytesIn > 0 || p.BytesOut > 0 {
 			moved = size(p.BytesIn) + "/" + size(p.BytesOut)
 		}
-		rows = append(rows, []string{node(p.NodeRef), dash(p.Path), rtt, moved, peerState(p, now)})
+		name := node(p.NodeRef)
+		if p.Was != "" {
+			group, _, _ := strings.Cut(p.ID, ".")
+			name = p.Was + " (" + group + ")"
+		}
+		rows = append(rows, []string{name, dash(p.Path), rtt, moved, peerState(p, now)})
 	}
 	return rows
 }
@@ -177,6 +197,9 @@ func peerRows(peers []control.Peer, now time.Time) [][]string {
 // peerState is the state in words: "offline 2 h (last 192.168.1.77:7477)".
 func peerState(p control.Peer, now time.Time) string {
 	s := p.State
+	if s == "revoked" && p.Reason != "" {
+		return p.Reason
+	}
 	if p.State != "up" {
 		seen := p.LastSeen
 		if seen.IsZero() {

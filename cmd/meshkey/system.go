@@ -22,6 +22,7 @@ type system struct {
 	Response func(ctx context.Context, o responseRequest) (*enrollDocument, error)
 	Run      func(ctx context.Context, o runRequest) error
 	Verify   func(ctx context.Context, stateDir string) (*control.AuditReport, error)
+	Logs     func(stateDir string) (*daemon.LogReader, error)
 }
 
 // initRequest founds a mesh.

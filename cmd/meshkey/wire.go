@@ -17,7 +17,7 @@ import (
 
 // wired connects the verbs to the daemon's packages.
 func wired() system {
-	return system{Init: wireInit, Enroll: wireEnroll, Request: wireRequest, Response: wireResponse, Run: wireRun, Verify: wireVerify}
+	return system{Init: wireInit, Enroll: wireEnroll, Request: wireRequest, Response: wireResponse, Run: wireRun, Verify: wireVerify, Logs: wireLogs}
 }
 
 func wireInit(ctx context.Context, o initRequest) (*initDocument, error) {
@@ -110,6 +110,14 @@ func wireVerify(_ context.Context, stateDir string) (*control.AuditReport, error
 		return nil, stateError(err)
 	}
 	return r, nil
+}
+
+func wireLogs(stateDir string) (*daemon.LogReader, error) {
+	l, err := daemon.OpenLogs(stateDir)
+	if err != nil {
+		return nil, stateError(err)
+	}
+	return l, nil
 }
 
 // stateError gives what is wrong with a state directory its exit code.

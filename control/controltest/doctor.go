@@ -25,3 +25,11 @@ func (f *Fake) Doctor(context.Context) (*control.Doctor, error) {
 func (f *Fake) ResetTimeFloor(_ context.Context, by control.Caller, r *control.ResetTimeFloorRequest) (*control.ResetTimeFloorResult, error) {
 	return &control.ResetTimeFloorResult{Before: Began.Add(48 * time.Hour), After: Began, Changed: true, DryRun: r.DryRun}, f.call("ResetTimeFloor", by, *r)
 }
+
+// Repin implements control.Connector: laptop is gpu1's key now.
+func (f *Fake) Repin(_ context.Context, by control.Caller, r *control.RepinRequest) (*control.RepinResult, error) {
+	return &control.RepinResult{
+		Name: r.Name, Was: control.NodeRef{ID: Laptop.ID}, WasText: "revoked by nas on 2026-11-01", Is: control.NodeRef{Name: r.Name, ID: GPU1.ID},
+		Issuer: "nas", Since: Began, Changed: true, DryRun: r.DryRun,
+	}, f.call("Repin", by, *r)
+}

@@ -29,6 +29,13 @@ type Fake struct {
 	Enrolled bool
 	// NotReady keeps Ready waiting.
 	NotReady bool
+	// Granted are the answer of Grants in place of the one grant; Existing makes Grant find what it is asked for.
+	Granted  []control.Grant
+	Existing bool
+	// State is that of Status; empty: up.
+	State string
+	// Already and Told are those of Leave, in place of Applied.
+	Already, Told bool
 	// Warnings are those of Status.
 	Warnings []control.Warning
 	// Expiring are the coming ends of Status.
@@ -94,6 +101,9 @@ func (f *Fake) Status(context.Context) (*control.Status, error) {
 		Peers: f.peers(), Offering: offering(), Reachable: reachable(),
 		Audit: control.AuditInfo{Entries: 18204, State: "ok", Unwitnessed: true, RefusedDay: 1}, Warnings: f.Warnings, Expiring: f.Expiring, ExpiringAll: len(f.Expiring),
 	}
+	if f.State != "" {
+		s.State = f.State
+	}
 	return s, nil
 }
 
@@ -130,6 +140,9 @@ func grant() control.Grant {
 }
 
 func (f *Fake) Grants(_ context.Context, q control.GrantsQuery) (*control.Grants, error) {
+	if f.Granted != nil {
+		return &control.Grants{Grants: f.Granted}, f.call("Grants", control.Caller{}, q)
+	}
 	return &control.Grants{Grants: []control.Grant{grant()}}, f.call("Grants", control.Caller{}, q)
 }
 
@@ -173,7 +186,7 @@ func spread() control.Spread {
 func (f *Fake) Grant(_ context.Context, by control.Caller, r *control.GrantRequest) (*control.GrantResult, error) {
 	g := grant()
 	g.Who, g.What, g.Note, g.NotAfter = r.Who, r.What, r.Note, r.NotAfter
-	return &control.GrantResult{Grant: g, Spread: spread()}, f.call("Grant", by, *r)
+	return &control.GrantResult{Grant: g, Existing: f.Existing, Spread: spread()}, f.call("Grant", by, *r)
 }
 
 func (f *Fake) Ungrant(_ context.Context, by control.Caller, r *control.UngrantRequest) (*control.UngrantResult, error) {
@@ -201,7 +214,7 @@ func (f *Fake) Leave(_ context.Context, by control.Caller, r *control.LeaveReque
 		Kept: "/var/lib/meshkey/left-1",
 	}
 	if !r.DryRun {
-		res.Applied, res.Issuer = true, NAS
+		res.Applied, res.Already, res.Told, res.Issuer = !f.Told, f.Already, f.Told, NAS
 	}
 	return res, f.call("Leave", by, *r)
 }

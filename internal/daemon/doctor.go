@@ -20,6 +20,7 @@ var examined = []struct {
 	codes []string
 	ok    func(d *Daemon, x *control.Doctor) string
 }{
+	{"membership", []string{"revoked", "revoked-told"}, fixed("this machine's key is a member's, and no peer says otherwise")},
 	{"clock", []string{"clock-off"}, func(_ *Daemon, x *control.Doctor) string {
 		return timeText(x.Clock) + ", as the peers' clocks or without one to compare"
 	}},
@@ -50,7 +51,7 @@ var examined = []struct {
 		return fmt.Sprintf("written, %d entries", d.audit.Size())
 	}},
 	{"rotations", []string{"rotation-pending", "revoked-and-rotated"}, fixed("none is under way, and none crossed a revocation")},
-	{"names", []string{"name-conflict"}, fixed("each of one member")},
+	{"names", []string{"name-conflict", "name-changed"}, fixed("each of one member, and of the key it was at its first use here")},
 }
 
 func fixed(text string) func(*Daemon, *control.Doctor) string {

@@ -47,13 +47,25 @@ func (d *Daemon) Leave(ctx context.Context, by control.Caller, r *control.LeaveR
 	}
 	lctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	issuer, err := d.revokeSelf(lctx)
+	revoker, done, err := d.revokedAlready()
+	if !done && err == nil {
+		var issuer keys.NodeID
+		if issuer, err = d.revokeSelf(lctx); err == nil {
+			revoker = d.ref(issuer)
+		}
+	}
 	switch {
 	case err == nil:
-		res.Applied, res.Issuer = true, d.ref(issuer)
+		res.Applied, res.Issuer, res.Already = true, revoker, done
 	case !r.Force && revokedSays(err):
-		return nil, control.Errorf(control.Denied, "ask an admin: meshkey peers, on an issuer; if it is so: meshkey leave --force",
-			"an issuer says that this node's key is revoked already, and that cannot be checked from here: the log is shown to members only")
+		return nil, control.Errorf(control.Denied, "ask an admin: meshkey peers --all, on an issuer; if it is so: meshkey leave --force",
+			"%s that this node's key is revoked already, and that cannot be checked from here: the log is shown to members only", d.sayers(d.sayRevoked(err)))
+	case revokedSays(err):
+		res.Told = true
+		res.Warnings = append(res.Warnings, control.Warning{
+			Code: "revoked-told", Text: d.sayers(d.sayRevoked(err)) + " that this node's key is revoked already, which cannot be checked from here",
+			Next: "make sure, on an issuer: meshkey peers --all; if it is not: meshkey revoke " + d.key.NodeID().Compact(),
+		})
 	case !r.Force:
 		return nil, control.Errorf(control.Unreachable, "try again when an issuer's daemon runs; or leave with --force, and have an admin run: meshkey revoke "+d.cert.Name,
 			"nobody could revoke this node's key, so nothing has changed: %w", err)
@@ -79,6 +91,15 @@ func revokedSays(err error) bool {
 	return ok && r.Code == session.CodeRevoked
 }
 
+// sayRevoked are the peers that say so: those that have ended a session with it, or the issuer that answered it.
+func (d *Daemon) sayRevoked(err error) []keys.NodeID {
+	if says := d.node.RevokedBy(time.Time{}); len(says) > 0 {
+		return says
+	}
+	r, _ := errors.AsType[*mesh.RefusedError](err)
+	return []keys.NodeID{r.By}
+}
+
 // wouldLeave is what leaving ends.
 func (d *Daemon) wouldLeave(r *control.LeaveRequest) *control.LeaveResult {
 	st, now, self := d.store.Current(), d.trustNow(), d.key.NodeID()
@@ -89,11 +110,7 @@ func (d *Daemon) wouldLeave(r *control.LeaveRequest) *control.LeaveResult {
 	for _, s := range d.node.Services() {
 		res.Services = append(res.Services, s.Name)
 	}
-	for g := range st.Grants() {
-		if g.Removed == nil && (g.Who == trust.NodeTarget(self) || g.What.Target == trust.NodeTarget(self)) {
-			res.Grants = append(res.Grants, d.grantDoc(g, now))
-		}
-	}
+	res.Grants, res.Shared = d.grantsOf(self, now)
 	if dir, err := d.dir.leftDir(); err == nil {
 		res.Kept = d.dir.file(dir)
 	}
@@ -150,7 +167,9 @@ func (d *Daemon) revokeSelf(ctx context.Context) (keys.NodeID, error) {
 	for m := range d.store.Current().Members() {
 		alone = alone && m.Node == self
 	}
-	if _, done := d.store.Current().Revoked(self); !done {
+	if _, done := d.store.Current().Revoked(self); done {
+		began = time.Time{} // in an earlier try: whoever has said so since knows
+	} else {
 		if _, err := d.revoke(trust.OpRevokeNode{Node: self, Reason: trust.RevokeLeft}, false, &control.RevokeResult{}, func(trust.Change) {}); err != nil {
 			return self, err
 		}

@@ -111,8 +111,8 @@ func (d *Daemon) allow(by control.Caller, r *control.ExposeRequest, res *control
 			return err
 		}
 		what := trust.What{Target: trust.NodeTarget(d.key.NodeID()), Service: r.Name}
-		if g, ok := d.standing(who, what); ok {
-			res.Granted = append(res.Granted, d.grantDoc(g, d.trustNow()))
+		if g, _ := d.standing(who, what, 0); g != nil {
+			res.Granted = append(res.Granted, d.grantDoc(*g, d.trustNow()))
 			continue
 		}
 		if d.signer() == nil {
@@ -129,17 +129,6 @@ func (d *Daemon) allow(by control.Caller, r *control.ExposeRequest, res *control
 		res.Granted = append(res.Granted, d.grantDoc(g, d.trustNow()))
 	}
 	return nil
-}
-
-// standing finds a grant that already says exactly this.
-func (d *Daemon) standing(who trust.Target, what trust.What) (trust.Grant, bool) {
-	now := d.trustNow()
-	for g := range d.store.Current().Grants() {
-		if g.Who == who && g.What == what && g.InForce(now) && g.NotAfter == 0 {
-			return g, true
-		}
-	}
-	return trust.Grant{}, false
 }
 
 // notItself refuses a target that is the mesh's own port: a loop.
@@ -193,6 +182,9 @@ func (d *Daemon) Resolve(_ context.Context, target string) (*control.Endpoint, e
 	if t.Node == d.key.NodeID() {
 		return nil, control.Errorf(control.Usage, "connect to its own address directly", "%s is a service of this very node", target)
 	}
+	if err := d.takesUs(t); err != nil {
+		return nil, err
+	}
 	if dec := d.decision(d.key.NodeID(), t, d.trustNow()); !dec.Allowed {
 		return nil, d.refuse(context.Background(), t, dec)
 	}
@@ -237,6 +229,9 @@ func (d *Daemon) Open(ctx context.Context, _ control.Caller, target string) (for
 	if err != nil {
 		return nil, d.dialError(target, err)
 	}
+	if err := d.takesUs(t); err != nil {
+		return nil, err
+	}
 	c, err := d.node.DialTarget(ctx, t)
 	if err != nil {
 		return nil, d.openError(t, err)
@@ -274,10 +269,8 @@ func (d *Daemon) openError(t mesh.Target, err error) error {
 
 func (d *Daemon) dialError(target string, err error) error {
 	switch {
-	case errors.Is(err, mesh.ErrUnknownNode), errors.Is(err, mesh.ErrNameConflict):
-		return control.Errorf(control.NotFound, "meshkey peers", "%w", err)
-	case errors.Is(err, mesh.ErrPinChanged):
-		return control.Errorf(control.Unverified, "", "%w", err)
+	case errors.Is(err, mesh.ErrUnknownNode), errors.Is(err, mesh.ErrNameConflict), errors.Is(err, mesh.ErrAmbiguousID), errors.Is(err, mesh.ErrPinChanged):
+		return nameError(err)
 	case errors.Is(err, mesh.ErrNotAdmitted):
 		return control.Errorf(control.Denied, "ask an admin; look here with: meshkey status", "%s: %w", target, err)
 	case errors.Is(err, identity.ErrName):

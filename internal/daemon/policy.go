@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sort"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/sovereignmesh/meshkey/audit"
 	"github.com/sovereignmesh/meshkey/control"
@@ -20,20 +18,6 @@ func itoa(n int) string { return strconv.Itoa(n) }
 
 func errNotIssuer() error {
 	return control.Errorf(control.Denied, "run it on an issuer, such as the machine that ran: meshkey init", "this node is no issuer of the mesh")
-}
-
-// resolve finds a live member by name or id.
-func (d *Daemon) resolve(who string) (keys.NodeID, error) {
-	id, err := d.node.ResolveNode(who)
-	switch {
-	case err == nil:
-		return id, nil
-	case errors.Is(err, mesh.ErrPinChanged):
-		return id, control.Errorf(control.Unverified, "", "%w", err)
-	case errors.Is(err, mesh.ErrNameConflict):
-		return id, control.Errorf(control.NotFound, "meshkey peers", "%w", err)
-	}
-	return id, control.Errorf(control.NotFound, "meshkey peers", "%w", err)
 }
 
 // target turns a subject into the log's form: names become ids here, once.
@@ -51,24 +35,6 @@ func (d *Daemon) target(s control.Subject) (trust.Target, error) {
 	return trust.NodeTarget(id), nil
 }
 
-// text shows a target as a person would write it.
-func (d *Daemon) text(t trust.Target) string {
-	switch t.Kind {
-	case trust.TargetNode:
-		return d.word(t.Node)
-	case trust.TargetTag:
-		return "tag:" + t.Tag
-	}
-	return "any"
-}
-
-func (d *Daemon) what(w trust.What) string {
-	if w.Target.Kind == trust.TargetAny {
-		return w.Service
-	}
-	return d.text(w.Target) + "/" + w.Service
-}
-
 // grantID is a grant's short name: g-18, and g-18.<issuer> where several issuers grant.
 func (d *Daemon) grantID(r trust.GrantRef) string {
 	issuers := 0
@@ -81,47 +47,6 @@ func (d *Daemon) grantID(r trust.GrantRef) string {
 		return r.String()
 	}
 	return r.String() + "." + r.Issuer.String()[:8]
-}
-
-func (d *Daemon) grantDoc(g trust.Grant, now int64) control.Grant {
-	c := control.Grant{ID: d.grantID(g.Ref), Who: d.text(g.Who), What: d.what(g.What), Note: g.Note, State: "active"}
-	if is, ok := d.store.Current().Root().Issuer(g.Ref.Issuer); ok {
-		c.Issuer = is.Name
-	}
-	if g.NotBefore != 0 {
-		c.NotBefore = time.Unix(g.NotBefore, 0).UTC()
-	}
-	if g.NotAfter != 0 {
-		c.NotAfter = time.Unix(g.NotAfter, 0).UTC()
-	}
-	switch {
-	case g.NotAfter != 0 && now >= g.NotAfter:
-		c.State = "expired"
-	case now < g.NotBefore:
-		c.State = "future"
-	}
-	return c
-}
-
-// Grants implements control.Viewer.
-func (d *Daemon) Grants(_ context.Context, q control.GrantsQuery) (*control.Grants, error) {
-	now := d.trustNow()
-	out := &control.Grants{Grants: []control.Grant{}}
-	var all []trust.Grant
-	for g := range d.store.Current().Grants() {
-		if g.Removed == nil {
-			all = append(all, g)
-		}
-	}
-	sort.Slice(all, func(i, j int) bool { return all[i].Ref.GID < all[j].Ref.GID })
-	for _, g := range all {
-		c := d.grantDoc(g, now)
-		if q.Who != "" && q.Who != c.Who || q.What != "" && q.What != c.What && !strings.HasSuffix(c.What, "/"+q.What) {
-			continue
-		}
-		out.Grants = append(out.Grants, c)
-	}
-	return out, nil
 }
 
 // Decide implements control.Viewer.
@@ -214,11 +139,16 @@ func (d *Daemon) Grant(ctx context.Context, by control.Caller, r *control.GrantR
 	if !r.NotAfter.IsZero() {
 		notAfter = r.NotAfter.Unix()
 	}
-	g, change, err := d.grant(by, who, trust.What{Target: on, Service: res.Service}, notBefore, notAfter, r.Note)
+	what := trust.What{Target: on, Service: res.Service}
+	same, longest := d.standing(who, what, notAfter)
+	if same != nil && notBefore <= d.trustNow() && d.grants() {
+		return &control.GrantResult{Grant: d.grantDoc(*same, d.trustNow()), Existing: true, Spread: control.Spread{Applied: []control.Applied{{Node: d.ref(d.key.NodeID())}}}}, nil
+	}
+	g, change, err := d.grant(by, who, what, notBefore, notAfter, r.Note)
 	if err != nil {
 		return nil, err
 	}
-	return &control.GrantResult{Grant: d.grantDoc(g, d.trustNow()), Spread: d.spread(ctx, change, r.WaitMS)}, nil
+	return &control.GrantResult{Grant: d.grantDoc(g, d.trustNow()), Spread: d.spread(ctx, change, r.WaitMS), Warnings: d.outlived(longest, notAfter)}, nil
 }
 
 // grant writes one grant. The admin's action is in the audit log before the entry is on disk.

@@ -9,52 +9,31 @@ import (
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/trust"
 )
 
-// Log implements control.Auditor.
-func (d *Daemon) Log(ctx context.Context, q control.AuditQuery) (*control.AuditPage, error) {
-	f := audit.Filter{
-		From: q.From, Since: q.Since, Until: q.Until, Code: q.Code, Actor: d.auditName(q.Actor), Target: d.auditName(q.Target),
-		Newest: q.Last, Limit: q.Limit,
+// auditNames turns a name in a filter into what the log may hold for it: the text itself, and the ids of all keys that ever had the name, for
+// the log keeps what a machine did before it was revoked or changed its key. The beginning of an id stands for every id that begins so.
+func auditNames(st *trust.State, s string) []string {
+	if s == "" {
+		return nil
 	}
-	if q.Verdict != "" {
-		v, ok := audit.ParseVerdict(q.Verdict)
-		if !ok {
-			return nil, control.Errorf(control.Usage, "", "verdict is allowed, denied or failed, not %q", q.Verdict)
-		}
-		f.Verdict = v
+	out := []string{s}
+	who, rest := s, ""
+	if i := strings.IndexByte(s, '/'); i >= 0 {
+		who, rest = s[:i], s[i:]
 	}
-	page := &control.AuditPage{Log: d.audit.Origin(), Size: d.audit.Size(), Records: []control.AuditRecord{}}
-	for r, err := range d.audit.Query(ctx, f) {
-		if err != nil {
-			return nil, err
-		}
-		page.Records = append(page.Records, d.auditRecord(r))
+	ids := st.EverNamed(who)
+	if p, err := keys.ParseNodePrefix(who); err == nil {
+		ids = append(ids, st.ByPrefix(p)...)
 	}
-	if q.Last {
-		for i, j := 0, len(page.Records)-1; i < j; i, j = i+1, j-1 {
-			page.Records[i], page.Records[j] = page.Records[j], page.Records[i]
-		}
-	} else if len(page.Records) == q.Limit && q.Limit > 0 {
-		page.Next = page.Records[len(page.Records)-1].Index + 1
+	for _, id := range ids {
+		out = append(out, id.Compact()+rest)
 	}
-	return page, nil
+	return out
 }
 
-// auditName turns a name in a filter into the id the log holds.
-func (d *Daemon) auditName(s string) string {
-	if s == "" || strings.HasSuffix(s, "*") {
-		return s
-	}
-	for m := range d.store.Current().Members() {
-		if m.Name == s {
-			return m.Node.Compact()
-		}
-	}
-	return s
-}
-
-func (d *Daemon) auditRecord(r audit.Record) control.AuditRecord {
+func auditRecord(st *trust.State, r audit.Record) control.AuditRecord {
 	c := control.AuditRecord{Index: r.Index}
 	if r.Err != nil {
 		c.Code, c.Reason = "unreadable", r.Err.Error()
@@ -62,14 +41,14 @@ func (d *Daemon) auditRecord(r audit.Record) control.AuditRecord {
 	}
 	e := r.Event
 	c.Time, c.Code, c.Verdict, c.Reason, c.Grant, c.Session = e.Time.UTC(), string(e.Code), e.Verdict.String(), e.Reason, e.Grant, e.Session
-	c.Actor, c.Target = d.known(e.Actor), d.known(e.Target)
+	c.Actor, c.Target = known(st, e.Actor), known(st, e.Target)
 	c.Bytes, c.DurationMS = e.Bytes, e.Duration.Milliseconds()
-	c.Before, c.After = e.Before, e.After
+	c.Before, c.After, c.Count = e.Before, e.After, e.Count
 	return c
 }
 
-// known writes a node id of the log as the name known now, where there is one.
-func (d *Daemon) known(s string) string {
+// known writes a node id of the log as the name of its member, or as the name it had and the beginning of the id if it is none any more.
+func known(st *trust.State, s string) string {
 	id, rest := s, ""
 	if i := strings.IndexByte(s, '/'); i >= 0 {
 		id, rest = s[:i], s[i:]
@@ -78,12 +57,20 @@ func (d *Daemon) known(s string) string {
 	if err != nil {
 		return s
 	}
-	for m := range d.store.Current().Members() {
-		if m.Node == n {
-			return m.Name + rest
-		}
+	return knownAs(st, n) + rest
+}
+
+// knownAs names a node also when it is no member any more: then its name may be another one's.
+func knownAs(st *trust.State, n keys.NodeID) string {
+	name, ok := st.NameOf(n)
+	if !ok {
+		return n.Compact()
 	}
-	return s
+	if _, member := st.Member(n); !member {
+		group, _, _ := strings.Cut(n.Compact(), ".")
+		return name + " (" + group + ")"
+	}
+	return name
 }
 
 // Entry implements control.Auditor.
@@ -99,7 +86,7 @@ func (d *Daemon) Entry(_ context.Context, index uint64) (*control.AuditEntry, er
 	if err != nil {
 		return nil, err
 	}
-	return &control.AuditEntry{Log: d.audit.Origin(), Record: d.auditRecord(rs[0]), Leaf: leaf, Hash: rs[0].Hash.String()}, nil
+	return &control.AuditEntry{Log: d.audit.Origin(), Record: auditRecord(d.store.Current(), rs[0]), Leaf: leaf, Hash: rs[0].Hash.String()}, nil
 }
 
 // Verify implements control.Auditor.

@@ -3,12 +3,14 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/audit"
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/mesh"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -31,12 +33,7 @@ func (d *Daemon) Revoke(ctx context.Context, by control.Caller, r *control.Revok
 		return nil, err
 	}
 	res := &control.RevokeResult{Node: d.ref(id), DryRun: r.DryRun}
-	now := d.trustNow()
-	for g := range d.store.Current().Grants() {
-		if g.Removed == nil && (g.Who == trust.NodeTarget(id) || g.What.Target == trust.NodeTarget(id)) {
-			res.Grants = append(res.Grants, d.grantDoc(g, now))
-		}
-	}
+	res.Grants, res.Shared = d.grantsOf(id, d.trustNow())
 	if id == d.key.NodeID() && !r.Force {
 		return nil, control.Errorf(control.Denied, "revoke it from another issuer, or add --force",
 			"%s is this node, the issuer itself: without it nobody could enrol, grant or revoke here", d.word(id))
@@ -89,28 +86,40 @@ func (d *Daemon) revoke(op trust.OpRevokeNode, now bool, res *control.RevokeResu
 // revocable finds the node to revoke, expired and conflicting ones included.
 func (d *Daemon) revocable(who string) (keys.NodeID, error) {
 	st := d.store.Current()
-	if id, err := keys.ParseNodeID(who); err == nil {
-		if _, done := st.Revoked(id); done {
-			return id, control.Errorf(control.NotFound, "meshkey peers", "%s is revoked already", id.Short())
-		}
-		if _, ok := st.Member(id); ok {
-			return id, nil
-		}
-		return id, control.Errorf(control.NotFound, "meshkey peers", "no member has the id %s", id.Short())
-	}
 	var hit []keys.NodeID
-	for m := range st.Members() {
-		if m.Name == who {
-			hit = append(hit, m.Node)
+	if id, err := keys.ParseNodeID(who); err == nil {
+		hit = append(hit, id)
+	} else {
+		for m := range st.Members() {
+			if m.Name == who {
+				hit = append(hit, m.Node)
+			}
+		}
+		if len(hit) > 1 {
+			return keys.NodeID{}, control.Errorf(control.NotFound, "meshkey peers --full", "%q is the name of %d members; use the id", who, len(hit))
+		}
+		if p, err := keys.ParseNodePrefix(who); err == nil {
+			for _, id := range st.ByPrefix(p) {
+				if !slices.Contains(hit, id) {
+					hit = append(hit, id)
+				}
+			}
 		}
 	}
 	switch len(hit) {
 	case 0:
 		return keys.NodeID{}, control.Errorf(control.NotFound, "meshkey peers", "no member is named %q", who)
 	case 1:
-		return hit[0], nil
+	default:
+		return keys.NodeID{}, control.Errorf(control.NotFound, "meshkey peers --full --all", "%w: %q", mesh.ErrAmbiguousID, who)
 	}
-	return keys.NodeID{}, control.Errorf(control.NotFound, "meshkey peers", "%q is the name of %d members; use the id", who, len(hit))
+	if _, done := st.Revoked(hit[0]); done {
+		return hit[0], control.Errorf(control.NotFound, "meshkey peers --all", "%s is revoked already", hit[0].Short())
+	}
+	if _, ok := st.Member(hit[0]); !ok {
+		return hit[0], control.Errorf(control.NotFound, "meshkey peers", "no member has the id %s", hit[0].Short())
+	}
+	return hit[0], nil
 }
 
 // spread tells how far a change has got. This node has applied it. Others tell by the digests of their heartbeats and vectors; who

@@ -67,6 +67,11 @@ func (h *host) enrolled(name string, by *host) *host {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	return h.enrolledBy(name, inv)
+}
+
+func (h *host) enrolledBy(name string, inv *control.InviteResult) *host {
+	h.t.Helper()
 	parsed, err := identity.ParseInvite(inv.Text)
 	if err != nil {
 		h.t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"github.com/sovereignmesh/meshkey/internal/enroll"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh"
+	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -39,14 +40,14 @@ func (d *Daemon) RotateNode(ctx context.Context, by control.Caller, r *control.R
 	if err != nil {
 		return nil, err
 	}
-	st, now := d.store.Current(), d.trustNow()
-	res := &control.RotateNodeResult{Old: d.ref(d.key.NodeID()), DryRun: r.DryRun, Pending: pending != nil}
-	res.Sessions, res.Streams = d.node.Carried()
-	for g := range st.Grants() {
-		if g.Removed == nil && (g.Who == trust.NodeTarget(d.key.NodeID()) || g.What.Target == trust.NodeTarget(d.key.NodeID())) {
-			res.Grants = append(res.Grants, d.grantDoc(g, now))
+	if !r.Drop {
+		if err := d.notRevoked(); err != nil {
+			return nil, err
 		}
 	}
+	res := &control.RotateNodeResult{Old: d.ref(d.key.NodeID()), DryRun: r.DryRun, Pending: pending != nil}
+	res.Sessions, res.Streams = d.node.Carried()
+	res.Grants, _ = d.grantsOf(d.key.NodeID(), d.trustNow())
 	switch {
 	case r.DryRun:
 		return res, nil
@@ -268,7 +269,9 @@ func (d *Daemon) issuerOf(r *rotation) control.NodeRef {
 
 // rotateFailure gives a rotation that was not finished its exit code.
 func (d *Daemon) rotateFailure(err error) error {
-	if r, ok := errors.AsType[*mesh.RefusedError](err); ok {
+	if r, ok := errors.AsType[*mesh.RefusedError](err); ok && r.Code == session.CodeRevoked {
+		return control.Errorf(control.Denied, d.comeBack(standingTold), "%s says that %w; nothing has changed", d.word(r.By), err)
+	} else if ok {
 		return control.Errorf(control.Denied, "meshkey audit log on "+d.word(r.By), "%s refuses: %w", d.word(r.By), err)
 	}
 	switch {

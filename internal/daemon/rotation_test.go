@@ -26,6 +26,7 @@ type turning struct {
 	dir    *stateDir
 	mesh   keys.MeshID
 	old    keys.NodeID
+	oldKey *keys.SigningKey
 	store  *trust.Store
 	issuer *enroll.Issuer
 	itself bool // the issuer is on this host, and does both parts at once
@@ -51,7 +52,7 @@ func newTurning(t *testing.T) *turning {
 	t.Cleanup(func() { w.store.Close() })
 	book, _, err := enroll.OpenBook(far, fileInvites)
 	w.must(err)
-	w.mesh, w.old = mesh, node.NodeID()
+	w.mesh, w.old, w.oldKey = mesh, node.NodeID(), node
 	w.issuer = &enroll.Issuer{
 		Key: key, Mesh: mesh, Book: book, State: w.store.Current, Now: func() int64 { return now },
 		Append: func(ops ...trust.Op) error {

@@ -56,7 +56,7 @@ func (d *Daemon) Status(ctx context.Context) (*control.Status, error) {
 		return nil, err
 	}
 	s := &control.Status{
-		Node: d.ref(d.key.NodeID()), Mesh: control.MeshInfo{Name: st.Root().Name, ID: d.meshID.String()},
+		Node: d.selfRef(st, now), Mesh: control.MeshInfo{Name: st.Root().Name, ID: d.meshID.String()},
 		Version: d.opts.Version.Version, State: "up", Started: d.started, UptimeMS: time.Since(d.started).Milliseconds(),
 		Issuer: d.signer() != nil, NotAfter: d.node.CertificateNotAfter(), Peers: peers.Peers, Offering: svcs.Offering,
 		Reachable: svcs.Reachable, Trust: d.trustInfo(st, now), Audit: d.auditInfo(),
@@ -79,6 +79,12 @@ func (d *Daemon) Status(ctx context.Context) (*control.Status, error) {
 	if s.Audit.State != "ok" || s.Trust.Stale && s.Trust.StaleAction == "restrict" {
 		s.State = "degraded"
 	}
+	switch own, _ := d.ownStanding(); own {
+	case standingRevoked:
+		s.State = "revoked"
+	case standingShutOut:
+		s.State = "shut-out"
+	}
 	return s, nil
 }
 
@@ -92,7 +98,7 @@ func (d *Daemon) trustInfo(st *trust.State, now int64) control.TrustInfo {
 		t.Revoked++
 	}
 	for g := range st.Grants() {
-		if g.InForce(now) {
+		if g.InForce(now) && voidWhy(st, &g) == "" {
 			t.Grants++
 		}
 	}
@@ -121,6 +127,7 @@ func (d *Daemon) auditInfo() control.AuditInfo {
 func (d *Daemon) warnings(peers []control.Peer, ends []control.Expiry) []control.Warning {
 	var out []control.Warning
 	warn := func(code, text, next string) { out = append(out, control.Warning{Code: code, Text: text, Next: next}) }
+	out = append(out, d.revokedWarnings()...)
 	if a := d.audit.Status(); a.Degraded != nil {
 		warn("audit-degraded", "the audit log cannot be written, so no new streams are accepted: "+a.Degraded.Error(), "make room or repair the disk; it recovers by itself")
 	}
@@ -136,6 +143,7 @@ func (d *Daemon) warnings(peers []control.Peer, ends []control.Expiry) []control
 	st, now := d.store.Current(), d.trustNow()
 	out = append(out, d.rootWarnings(st, now)...)
 	out = append(out, staleWarnings(st.View(now))...)
+	out = append(out, d.pinWarnings(st, now)...)
 	for _, p := range peers {
 		name := p.Name
 		if name == "" {
@@ -189,8 +197,12 @@ func (d *Daemon) Peers(context.Context) (*control.Peers, error) {
 		}
 		out.Peers = append(out.Peers, c)
 	}
-	for id := range d.store.Current().RevokedNodes() {
-		out.Peers = append(out.Peers, control.Peer{NodeRef: control.NodeRef{ID: id.Compact()}, State: "revoked"})
+	for id, r := range st.RevokedNodes() {
+		p := control.Peer{NodeRef: control.NodeRef{ID: id.Compact()}, State: "revoked", Since: time.Unix(r.Time, 0).UTC(), Reason: revokedText(st, r)}
+		if name, ok := st.NameOf(id); ok {
+			p.Was = name
+		}
+		out.Peers = append(out.Peers, p)
 	}
 	return out, nil
 }
@@ -212,7 +224,10 @@ func (d *Daemon) Services(context.Context) (*control.Services, error) {
 			}
 			r := control.RemoteService{
 				Node: control.NodeRef{Name: p.Name, ID: p.Node.Compact()}, Name: s.Name, Proto: s.Proto, State: state,
-				Since: time.Unix(int64(s.Since), 0).UTC(), Reason: s.Reason,
+				Reason: s.Reason,
+			}
+			if s.Since != 0 {
+				r.Since = time.Unix(int64(s.Since), 0).UTC()
 			}
 			if dec := d.store.Current().Decide(d.key.NodeID(), p.Node, s.Name, d.trustNow()); dec.Allowed {
 				r.Grant = dec.Grant.String()

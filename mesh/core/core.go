@@ -173,6 +173,9 @@ func (c *Core) handle(ev Event) {
 		}
 	case SessionDown:
 		if s := c.byID[ev.ID]; s != nil {
+			if ev.Code == session.CodeRevoked {
+				c.shut(s.peer) // before it is dialled again
+			}
 			c.drop(s, ev.Code)
 		}
 	case TrustIn:

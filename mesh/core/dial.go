@@ -33,7 +33,7 @@ func sortedDials(m map[DialID]*dial) []DialID {
 // wanted reports whether a session with p should be made: there is none, or the one there is may be dead. Enrolled peers and
 // candidates alike, for a candidate may be enrolled by entries this node has not seen yet; the handshake decides.
 func (c *Core) wanted(p *peer) bool {
-	return !c.stopping && !p.revoked && p.paused <= c.now.Mono && (p.working() == nil && c.keeps(p) || p.suspect())
+	return !c.stopping && !p.revoked && p.paused <= c.now.Mono && p.shutOut <= c.now.Mono && (p.working() == nil && c.keeps(p) || p.suspect())
 }
 
 // dialSoon starts a campaign after d unless an earlier one is already planned.
@@ -41,7 +41,7 @@ func (c *Core) dialSoon(p *peer, d time.Duration) {
 	if c.stopping || p.revoked || len(p.addrs) == 0 || p.working() != nil && !p.suspect() || !c.keeps(p) {
 		return
 	}
-	at := max(c.now.Mono+d, p.paused)
+	at := max(c.now.Mono+d, p.paused, p.shutOut)
 	if p.dialT.pending() {
 		if p.dialT.at <= at {
 			return
@@ -146,14 +146,23 @@ func (c *Core) dialFailed(ev DialFailed) {
 		return
 	}
 	c.failed(d.peer, d.addr)
-	if ev.Code == session.CodeRevoked {
-		// The peer says this node is revoked. Nothing is believed but a signed entry; the back-off simply grows.
-		d.addr.failures += 2
+	if ev.Code == session.CodeRevoked { // one of the two is, as the other one has it
+		c.shut(d.peer)
 	}
 	if d.peer.dialing == 0 {
 		c.giveUp(d.peer)
 		c.planRetry(d.peer)
 	}
+}
+
+// shut lets alone a peer that says this node is revoked. Nothing is believed but a signed entry, so it is asked again, but at most every
+// shutOutMost, and what else forgets a back-off does not shorten that: to a node that is revoked beacons go on, and it hears them.
+func (c *Core) shut(p *peer) {
+	d := min(shutOutFirst<<min(p.shuts, backoffMaxShift), shutOutMost)
+	p.shuts++
+	p.shutAt, p.shutOut = c.now.Mono, c.now.Mono+c.scaled(d, 0.5, 1)
+	p.dialT.stop()
+	c.cancelDials(p, 0)
 }
 
 // planRetry plans a campaign for when the first address of p may be dialled again. A candidate is dialled when something is heard of

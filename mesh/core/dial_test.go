@@ -126,6 +126,51 @@ func TestShortSessionsKeepTheBackoff(t *testing.T) {
 	}
 }
 
+// A node that is revoked and does not know leaves its peers alone: their beacons, which it hears, do not bring it back at once, nor does
+// somebody at its keyboard more than every few seconds. Without that it is back ten times a second.
+func TestRevokedNodeBacksOff(t *testing.T) {
+	s := settledMesh(t, 3, 1)
+	issuer, victim := s.nodes[0], s.nodes[2]
+	issuer.publish(s.f.revocation(2))
+	s.runFor(10 * second)
+	tries := func(d time.Duration, each func()) (n int) {
+		since := s.now
+		for s.now < since+d {
+			each()
+			s.runFor(50 * time.Millisecond)
+		}
+		dials, _ := effects[Dial](victim, since)
+		for _, d := range dials {
+			if d.Peer == issuer.id {
+				n++
+			}
+		}
+		return n
+	}
+	if n := tries(60*second, func() { victim.step(Want{Peer: issuer.id}) }); n < 2 || n > 25 {
+		t.Fatalf("%d dials in a minute in which somebody wants one all the time", n)
+	}
+	s.runFor(10 * time.Minute) // it goes up to the most
+	if n := tries(20*time.Minute, func() {}); n < 2 || n > 5 {
+		t.Fatalf("%d dials in 20 minutes", n)
+	}
+	// The peer's word is no revocation: as soon as it has a session again all is as before.
+	p := victim.peer(issuer)
+	if p.revoked || p.shuts == 0 {
+		t.Fatalf("%+v", p)
+	}
+	other := s.nodes[1]
+	o := issuer.peer(other)
+	o.shuts, o.shutOut = 3, s.now+second
+	other.kill()
+	s.runFor(2 * second)
+	other.start()
+	s.runFor(30 * second)
+	if o.shuts != 0 || o.shutOut != 0 {
+		t.Fatalf("after a full session: %d, %v", o.shuts, o.shutOut)
+	}
+}
+
 // A peer that says this node is revoked is dialled less, and believed nothing.
 func TestRefusedAsRevoked(t *testing.T) {
 	n, m := alone(t)
@@ -143,8 +188,8 @@ func TestRefusedAsRevoked(t *testing.T) {
 	delete(n.dials, id)
 	f = p.addrs[0].failures
 	n.step(DialFailed{ID: id, Code: session.CodeRevoked})
-	if got := p.addrs[0].failures; got != f+3 || p.revoked {
-		t.Fatalf("%d failures, revoked %v", got, p.revoked)
+	if got := p.addrs[0].failures; got != f+1 || p.revoked || p.shutOut < n.s.now+shutOutFirst/2 {
+		t.Fatalf("%d failures, revoked %v, left alone until %v", got, p.revoked, p.shutOut)
 	}
 }
 

@@ -47,11 +47,15 @@ const (
 	// hangingDial is the age at which a dial that has brought nothing is given up when its target shows that it has just started.
 	hangingDial = time.Second
 	// backoffFirst doubles with every failure of one address up to a cap that grows with the peer's absence.
-	backoffFirst     = time.Second
-	backoffActive    = 60 * time.Second
-	backoffHour      = 10 * time.Minute
-	backoffDay       = time.Hour
-	backoffMaxShift  = 12
+	backoffFirst    = time.Second
+	backoffActive   = 60 * time.Second
+	backoffHour     = 10 * time.Minute
+	backoffDay      = time.Hour
+	backoffMaxShift = 12
+	// shutOutFirst, doubled each time up to shutOutMost, is how long a peer that says this node is revoked is not dialled: each try costs it
+	// a handshake and a line in its audit log, and only a new root could change its answer.
+	shutOutFirst     = 5 * time.Second
+	shutOutMost      = 10 * time.Minute
 	shortSession     = 10 * time.Second
 	retryMin         = 10 * time.Millisecond
 	restartSpreadMax = 5 * time.Second

@@ -28,6 +28,9 @@ type peer struct {
 	dialing int // dials under way, waiting and staggered
 	dialT   *timer
 	paused  time.Duration // no session with it before: it sent what no honest node sends
+	shutOut time.Duration // not dialled before: it says that this node is revoked
+	shuts   int           // how often it has said so in a row
+	shutAt  time.Duration // when it said so last
 
 	// overlay
 	chosen   bool          // this node has picked it and is dialling it

@@ -112,6 +112,7 @@ func (c *Core) publish(s *sess) {
 		s.limitT.stop()
 	}
 	if first {
+		s.peer.shutOut, s.peer.shuts = 0, 0
 		c.setPresence(s.peer, Up, "session")
 		c.remember(s)
 		c.tellPeers(s)
