@@ -23,6 +23,7 @@ var layers = map[string]layer{
 	"internal/forward/streamtest": {0, []string{"internal/forward"}, "the contract test that every stream runs"},
 	"internal/netmon":             {0, nil, "it says what the host has, not what the mesh wants"},
 	"internal/netns":              {0, nil, "a test's network is no part of the product"},
+	"internal/testrun":            {0, nil, "how much a test runs is no matter of the product"},
 
 	"keys": {1, []string{"internal/durable", "internal/wire"}, "labels and derivations must be reviewable on their own"},
 
@@ -101,11 +102,12 @@ var everywhere = []struct {
 	{"math/rand", nil, "math/rand/v2 for jitter, crypto/rand for everything else"},
 	{"log", nil, "log/slog, through a logger that is handed down"},
 	{"unsafe", []string{"control", "internal/netns", "internal/netmon", "internal/forward", "internal/durable"}, "socket options and control messages of the kernel"},
-	{"testing", []string{"internal/netns", "internal/forward/streamtest", "control/controltest", "e2e"}, "test helpers that are packages"},
+	{"testing", []string{"internal/netns", "internal/testrun", "internal/forward/streamtest", "control/controltest", "e2e"}, "test helpers that are packages"},
 	{"internal/netns", []string{"e2e", "bench"}, "a test's network is no part of the product"},
+	{"internal/testrun", nil, "only tests"},
 	{"internal/forward/streamtest", nil, "only tests"},
 	{"control/controltest", nil, "only tests"},
-	{"flag", []string{"bench"}, "the command's options are cobra's; the benchmark does without"},
+	{"flag", []string{"bench", "internal/testrun"}, "the command's options are cobra's; the benchmark does without"},
 }
 
 // longFiles are the files above the cap of 400 lines, each with the reason why it is one file. Nothing may pass 600.

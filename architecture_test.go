@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -68,11 +69,27 @@ func (s *source) selector(e ast.Expr) (pkg, sel string) {
 // otherModules are folders with a go.mod of their own: nothing of them is in the product.
 var otherModules = []string{"tools", "bench/peers"}
 
-// tree parses every Go file of the repository, whatever system it is for.
+// tree is every Go file of the repository, whatever system it is for. All tests look at the same one, and change nothing in it.
 func tree(t *testing.T) (*token.FileSet, []*source) {
 	t.Helper()
-	fset := token.NewFileSet()
-	var out []*source
+	f, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.files) < 20 {
+		t.Fatalf("only %d Go files found: is this the root of the repository?", len(f.files))
+	}
+	return f.fset, f.files
+}
+
+// forest is what tree has parsed.
+type forest struct {
+	fset  *token.FileSet
+	files []*source
+}
+
+var parsed = sync.OnceValues(func() (*forest, error) {
+	f := &forest{fset: token.NewFileSet()}
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -91,24 +108,18 @@ func tree(t *testing.T) (*token.FileSet, []*source) {
 		if err != nil {
 			return err
 		}
-		f, err := parser.ParseFile(fset, name, text, parser.ParseComments)
+		file, err := parser.ParseFile(f.fset, name, text, parser.ParseComments)
 		if err != nil {
 			return err
 		}
 		name = filepath.ToSlash(name)
-		out = append(out, &source{
-			name: name, pkg: path.Dir(name), test: strings.HasSuffix(name, "_test.go"), lines: bytes.Count(text, []byte("\n")), file: f,
+		f.files = append(f.files, &source{
+			name: name, pkg: path.Dir(name), test: strings.HasSuffix(name, "_test.go"), lines: bytes.Count(text, []byte("\n")), file: file,
 		})
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(out) < 20 {
-		t.Fatalf("only %d Go files found: is this the root of the repository?", len(out))
-	}
-	return fset, out
-}
+	return f, err
+})
 
 // product are the files of the table's packages that are not tests. Programs under examples are users of the module.
 func product(all []*source) []*source {
@@ -292,7 +303,7 @@ var forbidden = map[string][]string{
 }
 
 // exempt may use them: the commands, and the test harness that is told by its environment where it runs.
-var exempt = []string{"cmd/meshkey", "bench", "internal/netns", "e2e"}
+var exempt = []string{"cmd/meshkey", "bench", "internal/netns", "internal/testrun", "e2e"}
 
 func TestOnlyTheCommandTouchesTheProcess(t *testing.T) {
 	fset, all := tree(t)

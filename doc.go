@@ -12,6 +12,7 @@
 //	   internal/forward     a local port, unix socket or pipe joined to a stream
 //	   internal/netmon      interfaces and addresses, and when they change
 //	   internal/netns       networks of namespaces for tests
+//	   internal/testrun     how much of itself a test runs
 //	1  keys                 key types, signature labels, key derivations, text forms, sealed key files
 //	2  identity             envelope, certificate, binding, invite, request, names, confirmation words
 //	   session              control records, streams as connections of their own, tags, heartbeats, close

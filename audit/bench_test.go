@@ -23,6 +23,7 @@ func (c *countFS) OpenFile(name string, flag int, perm os.FileMode) (durable.Fil
 
 // TestOpenReadsTheEdgeOnly holds the promise that a start does not grow with the log.
 func TestOpenReadsTheEdgeOnly(t *testing.T) {
+	t.Parallel()
 	c := &countFS{Mem: durable.NewMem()}
 	l := openLog(t, c)
 	fill(t, l, 70_000)

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // workload is a life of a log that meets every kind of write: commits, checkpoints with partial and complete tiles, history,
@@ -147,13 +147,8 @@ func crashAs(m *durable.Mem, seed uint64) {
 	}
 }
 
-// every is how many writes a walk over all of them goes on by: in the plain run it meets one in five, which is prime to the ways to die.
-func every() int {
-	if os.Getenv("MESHKEY_E2E") != "" {
-		return 1
-	}
-	return 5
-}
+// every is how many writes a walk over all of them goes on by: prime to the ways to die.
+func every() int { return testrun.Stride(11) }
 
 func TestCrashAtEveryWrite(t *testing.T) {
 	t.Parallel()

@@ -134,6 +134,7 @@ func TestFullDiskRecovers(t *testing.T) {
 
 // A checkpoint that cannot be written does not stop Append until too much waits for it.
 func TestFailingCheckpointDegradesAtTheBound(t *testing.T) {
+	t.Parallel()
 	m := durable.NewMem()
 	running(t, m, Options{}, func(t *testing.T, l *Log) {
 		m.Fail(durable.Fault{Op: durable.OpRename, Stay: true, Err: syscall.EIO})

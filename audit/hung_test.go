@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // hangingFS is a disk that hangs, without an error, at the at-th operation from when it was armed, and at all after it, until it is
@@ -86,9 +87,10 @@ func (f *hangingFile) Close() error           { f.h.step(); return f.File.Close(
 
 // Later returns wherever the disk hangs: in a commit, in a checkpoint, and while a journal is replaced.
 func TestLaterNeverWaitsForTheDisk(t *testing.T) {
+	t.Parallel()
 	big := event(0)
 	big.Reason, big.Before, big.After = strings.Repeat("x", maxReason), strings.Repeat("y", maxChange), strings.Repeat("z", maxChange)
-	for at := 1; ; at++ {
+	for at := 1; ; at += testrun.Stride(3) {
 		h := &hangingFS{Mem: durable.NewMem()}
 		l := openLog(t, h)
 		for range 1000 { // so much that a checkpoint replaces the journal

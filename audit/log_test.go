@@ -205,6 +205,7 @@ func TestUnsavedEntriesAreBounded(t *testing.T) {
 }
 
 func TestJournalIsReplaced(t *testing.T) {
+	t.Parallel()
 	m := durable.NewMem()
 	l := openLog(t, m)
 	big := strings.Repeat("x", maxReason)

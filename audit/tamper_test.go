@@ -14,6 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -63,11 +64,11 @@ func TestVerifyNamesFlippedByteInBundle(t *testing.T) {
 		}
 		for at, entry := 0, base; at < len(data); entry++ {
 			size := 2 + int(binary.BigEndian.Uint16(data[at:]))
-			// Of some entries every byte, of others the length, the first of the leaf, and one that moves along.
+			// Of some entries every byte (or every few, in a shorter run), of others the length, the first of the leaf, and one that moves along.
 			var offsets []int
 			switch {
 			case entry%299 == 0:
-				for i := range size {
+				for i := 0; i < size; i += testrun.Stride(5) {
 					offsets = append(offsets, i)
 				}
 			case entry%29 == 0:
@@ -101,7 +102,7 @@ func TestVerifyNamesFlippedByteInTile(t *testing.T) {
 				base, span = 0, 256
 			}
 			data := readFile(t, m, name)
-			for at := 0; at < len(data); at += 101 {
+			for at := 0; at < len(data); at += 101 * testrun.Stride(3) {
 				bad := slices.Clone(data)
 				bad[at] ^= 0x10
 				writeFile(t, m, name, bad)
@@ -211,6 +212,7 @@ func forged(t testing.TB, e Event) []byte {
 }
 
 func TestAttackerRebuildsTiles(t *testing.T) {
+	t.Parallel()
 	orig := history(t, 1500, 200)
 	// Checkpoints were made at 201, 401, … and the history keeps one each 256 entries at least.
 	for _, k := range []int{0, 1, 200, 255, 256, 777, 1023, 1400, 1499} {

@@ -190,6 +190,7 @@ func TestSplitBundle(t *testing.T) {
 }
 
 func TestRandomSizesVerify(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 12 {
 		m := durable.NewMem()

@@ -176,7 +176,9 @@ func (r *rig) turn(ctx context.Context, o *options, c contestant, v map[metric]f
 			if err := r.ping(ctx, o, addr, -1, v, rr50Full, rr99Full); err != nil {
 				return err
 			}
+			profiled := r.profile(ctx, o, c, "open", o.t.Open)
 			a, err := r.ask(ctx, request{Do: doOpen, Addr: addr, For: o.t.Open}, nil)
+			err = errors.Join(err, profiled())
 			if err == nil {
 				v[open50], v[open99] = a.Latency.P50, a.Latency.P99
 			}
@@ -186,9 +188,10 @@ func (r *rig) turn(ctx context.Context, o *options, c contestant, v map[metric]f
 }
 
 func (r *rig) bulk(ctx context.Context, o *options, c contestant, addr string, v map[metric]float64) error {
-	peak := r.watch(c)
+	peak, profiled := r.watch(c), r.profile(ctx, o, c, "bulk", o.t.Bulk)
 	a, err := r.ask(ctx, request{Do: doBulk, Addr: addr, Streams: 1, For: o.t.Bulk}, nil)
 	most := peak()
+	err = errors.Join(err, profiled())
 	if err != nil {
 		return err
 	}

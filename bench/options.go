@@ -24,6 +24,7 @@ type options struct {
 	json   string
 	doc    string
 	dir    string
+	prof   string
 
 	t times
 }
@@ -70,6 +71,7 @@ func parseOptions(args []string, words io.Writer) (*options, error) {
 	f.StringVar(&o.json, "json", "", "write everything measured to this `file`")
 	f.StringVar(&o.doc, "doc", "", "write the report to this `file`: docs/performance.md")
 	f.StringVar(&o.dir, "dir", "", "keep the state of the daemons, audit logs included, below this `folder`, on the file system to measure on")
+	f.StringVar(&o.prof, "profile", "", "write profiles of the daemons while they carry one stream, and while they open many, to this `folder`; figures taken then are not to quote")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil, err
 	} else if err != nil {
@@ -102,6 +104,9 @@ func parseOptions(args []string, words io.Writer) (*options, error) {
 				return nil, usageError(fmt.Sprintf("--only: no contestant %q; there are %s", n, strings.Join(names(), ", ")))
 			}
 		}
+	}
+	if o.doc != "" && o.prof != "" {
+		return nil, usageError("--doc is for a full run: not with --profile")
 	}
 	if o.doc != "" && o.only != nil {
 		return nil, usageError("--doc is for a full run: not with --only")

@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -45,6 +46,7 @@ func writes(c *control.Client, t *testing.T) map[string]error {
 	_, errs["leave"] = c.Leave(t.Context(), &control.LeaveRequest{})
 	_, errs["rotate group"] = c.RotateGroup(t.Context(), &control.RotateGroupRequest{})
 	_, errs["invite"] = c.CreateInvite(t.Context(), &control.InviteRequest{Name: "gpu2"})
+	errs["profile"] = c.Profile(t.Context(), "goroutine", 0, io.Discard)
 	_, errs["invites"] = c.Invites(t.Context())
 	errs["invite rm"] = c.RemoveInvite(t.Context(), "0102030405060708")
 	_, errs["pending"] = c.Pending(t.Context())

@@ -32,6 +32,7 @@
 //	GET  /v1/grants?who&what   /v1/decision?from&target&at   /v1/ready?wait_ms   /v1/invites
 //	GET  /v1/root /v1/root/chain
 //	GET  /v1/metrics           as JSON;   /metrics   the same in the Prometheus text format 0.0.4
+//	GET  /debug/pprof/NAME     the owner's alone: profile, trace (?seconds=1..60), heap, allocs, goroutine, threadcreate
 //	GET  /v1/audit/log?from&limit&last&since&until&code&actor&target&verdict&log   /v1/audit/entry?index   /v1/audit/verify
 //	POST /v1/expose /v1/unexpose /v1/grant /v1/ungrant /v1/revoke /v1/rotate/node /v1/leave /v1/repin /v1/invite /v1/invite/remove /v1/shutdown
 //	POST /v1/root/accept /v1/root/cut /v1/keys/issuer

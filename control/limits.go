@@ -25,6 +25,9 @@ const (
 	maxConns      = 256
 	maxHeld       = 224
 	maxOtherConns = 32
+	// maxProfile bounds how long one profile or trace may take; a profile costs a few per cent, a trace megabytes a second.
+	maxProfile     = 60 * time.Second
+	defaultProfile = 10 // seconds, where the request names none
 	// maxRefusals bounds the clients of the owner, and of all others, that are being told that there is no place: 16 KiB each; more
 	// are closed without a word.
 	maxRefusals = 16

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The routes. GET reads and may be opened to a group, but for the invites and who waits; POST changes and is the owner's.
+// The routes. GET reads and may be opened to a group, but for the invites, who waits, and profiles; POST changes and is the owner's.
 const (
 	pathStatus       = "/v1/status"
 	pathPeers        = "/v1/peers"
@@ -47,6 +47,7 @@ const (
 	pathRootAccept   = "/v1/root/accept"
 	pathRootCut      = "/v1/root/cut"
 	pathKeysIssuer   = "/v1/keys/issuer"
+	pathProfile      = "/debug/pprof/{name}"
 )
 
 func (s *Server) routes() http.Handler {
@@ -78,6 +79,7 @@ func (s *Server) routes() http.Handler {
 		return b.Process.Version(), nil
 	})
 	get(pathReady, read, 0, s.ready)
+	get(pathProfile, write, 0, s.profile)
 	get(pathInvites, write, answerTimeout, func(_ http.ResponseWriter, r *http.Request, _ Caller) (Document, error) {
 		return answer(b.Invites.Invites(r.Context()))
 	})

@@ -37,6 +37,7 @@ type Server struct {
 
 	verifying struct{ owner, others chan struct{} } // one verification of the audit log at a time for each
 	held      chan struct{}                         // slots of connect and stream
+	profiling chan struct{}                         // the one profile at a time
 
 	mu        sync.Mutex
 	listeners map[*heldListener]struct{}
@@ -53,7 +54,7 @@ func NewServer(cfg ServerConfig) *Server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, held: make(chan struct{}, maxHeld), listeners: map[*heldListener]struct{}{}}
+	s := &Server{cfg: cfg, held: make(chan struct{}, maxHeld), profiling: make(chan struct{}, 1), listeners: map[*heldListener]struct{}{}}
 	s.verifying.owner, s.verifying.others = make(chan struct{}, 1), make(chan struct{}, 1)
 	return s
 }

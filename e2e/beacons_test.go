@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // rest waits until d has passed and checks at each tick that what holds goes on.
@@ -26,7 +28,7 @@ func rest(t *testing.T, d time.Duration, holds func()) {
 //
 // Promise: after the burst every gap is 4.0 to 5.0 s, and beacons go to the directed broadcast address and ff02::6d6b only.
 func TestBeaconGaps(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	t.Parallel()
 	const (
 		watch      = 66 * time.Second

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // typist uses an interactive session on c: a short line now and then, and each must come back before the next.
@@ -122,7 +124,7 @@ func TestStreamSurvivesControlReset(t *testing.T) {
 //	gpu1 ─┼─ br0     laptop types into gpu1; the packets of their control connection vanish until a second one is there
 //	laptop┘
 func TestStreamSurvivesDuplicate(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	t.Parallel()
 	nas, gpu, laptop := mesh3(t)
 	local, remote := laptop.control(gpu)

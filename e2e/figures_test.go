@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/internal/netns"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // rounds is how often a figure is taken; the median is held against the promise.
@@ -133,7 +134,7 @@ func firstByte(t *testing.T, issuer, h *host) time.Duration {
 //
 // Promise: 1 s.
 func TestEnrolledToFirstByte(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	t.Parallel()
 	issuer := func(n *netns.Net, br *netns.Bridge) *host {
 		nas := newHost(t, n, "nas")

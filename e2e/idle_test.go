@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/internal/netns"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // pair is a mesh of two:
@@ -65,7 +66,7 @@ func (h *host) settled(n int) (conns []string) {
 //	nas ──┬─ br0
 //	gpu1 ─┘
 func TestIdle(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	t.Parallel()
 	nas, gpu := pair(t)
 	hosts := []*host{nas, gpu}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/internal/netns"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // TestTwoNICs has a machine on two segments that know nothing of each other.
@@ -109,7 +110,7 @@ func met(t *testing.T, what string, promised time.Duration, h, a, b *host) {
 //
 // Promise: full sessions 3 s after the link; duplicate address detection is part of the link coming up.
 func TestLateNIC(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	t.Parallel()
 	br, nas, gpu, laptop, link := roamer(t)
 	link.Down()
@@ -133,7 +134,7 @@ func TestLateNIC(t *testing.T) {
 //
 // Promise: sessions on the new address within 5 s.
 func TestAddressChange(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	t.Parallel()
 	_, nas, gpu, laptop, link := roamer(t)
 	for _, h := range []*host{nas, gpu, laptop} {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/internal/netns"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // digest is what the host holds of the trust log, in eight bytes.
@@ -36,7 +37,7 @@ func agree(hosts ...*host) bool {
 //
 // Promise: gpu1 and b cut laptop off 10 s after the cable is back, and 5 s later all hold the same.
 func TestPartition(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	t.Parallel()
 	n := netns.New(t)
 	left, right := n.Bridge("br0"), n.Bridge("br1")
@@ -111,7 +112,7 @@ func TestPartition(t *testing.T) {
 //	gpu 10.9.0.12 ──┴─ br0 ── 10.9.0.1 router 10.8.0.1 ──┼── b 10.8.0.14    seeds = ["10.9.0.11:7477"] on a and b
 //	                                                     └── c 10.8.0.15    joins later, by an invite
 func TestRouter(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	t.Parallel()
 	n := netns.New(t)
 	left, right, old := n.Bridge("br0"), n.Bridge("br1"), n.Bridge("br9")

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // addresses are those of the host's first interface.
@@ -80,7 +82,7 @@ func (h *host) noUDP() {
 //
 // Promise: unicast probes 15 and 17.5 s after its last sign of life, pruned at 20 to 21 s, its session closed; back when it runs again.
 func TestFrozenPeer(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	t.Parallel()
 	const slack = 300 * time.Millisecond // the core's timers are exact; this is the lateness of a loaded machine
 	nas, gpu, laptop := mesh3(t)
@@ -149,7 +151,7 @@ func TestFrozenPeer(t *testing.T) {
 //
 // Promise: for 45 s nobody is pruned anywhere, and the stream goes on.
 func TestBeaconsBlockedOnOneHost(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	t.Parallel()
 	nas, gpu, laptop := mesh3(t)
 	addr := allow(t, nas, gpu, laptop, "web", gpu.web())
@@ -183,7 +185,7 @@ func TestBeaconsBlockedOnOneHost(t *testing.T) {
 //
 // Promise: after 15 s the interface is mute in status and in the audit log, and nobody is pruned.
 func TestMute(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	t.Parallel()
 	nas, gpu, laptop := mesh3(t)
 	all := []*host{nas, gpu, laptop}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/internal/netns"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // death is the end of a stream at the program that served it.
@@ -94,7 +95,7 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 //
 // Promise: from the start of the command `meshkey revoke` to the end of the last stream, p99 300 ms. 880 samples with MESHKEY_LONG=1.
 func TestRevocationTwelve(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	const promise, perHost = 300 * time.Millisecond, 2
 	turns := 4
 	if os.Getenv("MESHKEY_LONG") == "1" {

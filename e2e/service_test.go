@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // web serves on the host's loopback: / says hello, /ticks never ends, PUT /sum answers the SHA-256 of the body, /bulk sends n bytes.
@@ -191,7 +192,7 @@ func TestServiceWithCurl(t *testing.T) {
 
 // TestTransfer moves a gibibyte and compares what arrived.
 func TestTransfer(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	nas, gpu, laptop := mesh3(t)
 	const size = 1 << 30
 	sums := make(chan [32]byte, 1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -67,11 +68,9 @@ func TestRekeyAgrees(t *testing.T) {
 
 // TestRekeyTamper flips a bit of every byte of R1 and R2, and of R3.
 func TestRekeyTamper(t *testing.T) {
+	t.Parallel()
 	dc, ac := rekeyPair(t, keys.SuiteAES)
-	step := 1
-	if testing.Short() {
-		step = 17
-	}
+	step := testrun.Stride(7)
 	_, r1, err := NewRekey(dc)
 	if err != nil {
 		t.Fatal(err)

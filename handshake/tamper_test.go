@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -78,6 +79,7 @@ func (r *relay) run(t testing.TB, change func(index int, m []byte)) {
 // TestTamper flips one bit of every byte of every message, in both directions, in every suite. Whoever reads the changed message
 // ends without a session and without another byte.
 func TestTamper(t *testing.T) {
+	t.Parallel()
 	for _, suite := range []keys.Suite{keys.SuiteChaCha, keys.SuiteAES, keys.SuiteEnroll} {
 		r := newRelay(suite)
 		r.run(t, func(int, []byte) {})
@@ -87,10 +89,7 @@ func TestTamper(t *testing.T) {
 		sizes := append([]int(nil), r.sent...)
 		for message, size := range sizes {
 			t.Run(fmt.Sprintf("%#02x/M%d", uint8(suite), message+1), func(t *testing.T) {
-				step := 1
-				if testing.Short() {
-					step = 17
-				}
+				step := testrun.Stride(7)
 				for i := 0; i < size; i += step {
 					r.run(t, func(index int, m []byte) {
 						if index == message+1 {

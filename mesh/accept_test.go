@@ -131,6 +131,7 @@ func TestHalfOpenConnectionsKeepNobodyOut(t *testing.T) {
 
 // Strangers get silence: whatever they send, not one byte comes back.
 func TestSilence(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.member("a").run()
 	for name, first := range map[string][]byte{
@@ -195,6 +196,7 @@ func TestRevokeCutsStreams(t *testing.T) {
 }
 
 func TestUngrantCutsStreamsOnly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.member("a"), w.member("b")
 	g := w.allow(a, b, "echo")
@@ -220,6 +222,7 @@ func TestUngrantCutsStreamsOnly(t *testing.T) {
 
 // A certificate that expires under a live stream ends stream and session within five seconds, with code 6.
 func TestExpiryUnderLiveStream(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	b := w.member("b")
 	w.life = 4
@@ -301,6 +304,7 @@ func TestGroupSecret(t *testing.T) {
 
 // Services are told to those who may use them, with their state, and to nobody else.
 func TestServicesState(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b, c := w.member("a"), w.member("b"), w.member("c")
 	w.allow(a, b, "web")

@@ -63,6 +63,7 @@ func (h *host) knows(other *host) string {
 // An announcement stays well signed for ever: repeated by a member as a peer record, or by anybody as a datagram, an old one moves no
 // peer's addresses, whether the newer one came as a record or as a beacon.
 func TestOldAnnouncementsRedirectNobody(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b, c := w.member("a"), w.member("b"), w.member("c")
 	a.run()
@@ -175,6 +176,7 @@ func TestNewestAnnouncement(t *testing.T) {
 
 // A member that floods a session with peer records costs as many signature checks as an honest one.
 func TestPeerRecordsAreLimited(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, c, d := w.member("a"), w.member("c"), w.member("d")
 	a.run()

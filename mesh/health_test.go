@@ -52,6 +52,7 @@ func TestViewOfAHeartbeatWithoutHealth(t *testing.T) {
 
 // What a member without a session said of itself comes by way of others, with the time at which it was said; it is no sign of life.
 func TestHealthIsPassedOn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b, c := w.member("a"), w.member("b"), w.member("c")
 	a.run()

@@ -147,45 +147,50 @@ func (n *Node) serveStream(ctx context.Context, in *session.Incoming, l *link, e
 
 // prepare dials the target while the opening becomes durable in the audit log; the stream waits for both.
 func (n *Node) prepare(ctx context.Context, svc *service, who Caller, l *link, e *entry) (Prepared, uint64, session.Code) {
-	pctx, cancel := context.WithTimeout(ctx, prepareTimeout)
-	type result struct {
-		p   Prepared
+	type record struct {
+		idx uint64
 		err error
 	}
-	ready := make(chan result, 1)
+	recorded := make(chan record, 1)
 	n.wg.Go(func() {
-		var r result
-		defer func() {
-			if v := recover(); v != nil {
-				n.panicked("preparing "+svc.name, v)
-				r = result{nil, errors.New("the service failed")}
-			}
-			ready <- r
-		}()
-		r.p, r.err = svc.handler.Prepare(pctx, who)
+		idx, err := n.audit.Append(audit.Event{
+			Time: time.Now(), Code: audit.StreamOpen, Actor: e.peer.Compact(), Target: e.service, Verdict: audit.Allowed,
+			Grant: who.Grant, Session: l.name(),
+		})
+		recorded <- record{idx, err}
 	})
-	idx, aerr := n.audit.Append(audit.Event{
-		Time: time.Now(), Code: audit.StreamOpen, Actor: e.peer.Compact(), Target: e.service, Verdict: audit.Allowed,
-		Grant: who.Grant, Session: l.name(),
-	})
-	r := <-ready
-	cancel()
+	// Here, and not in a goroutine of its own: most targets are on this machine and answer before another processor is awake.
+	p, err := n.prepareTarget(ctx, svc, who)
+	r := <-recorded
 	switch {
-	case aerr != nil && n.cfg.Unrecorded != UnrecordedAllow:
-		if r.p != nil {
-			r.p.Abort()
+	case r.err != nil && n.cfg.Unrecorded != UnrecordedAllow:
+		if p != nil {
+			p.Abort()
 		}
 		n.count("stream.audit-degraded")
 		return nil, 0, session.CodeDegraded
-	case r.err != nil:
+	case err != nil:
 		n.auditLater(audit.Event{
 			Code: audit.StreamClose, Actor: e.peer.Compact(), Target: e.service, Reason: "target unreachable", Grant: who.Grant,
 			Session: l.name(),
 		})
-		n.log.Info("service target does not answer", "service", e.service, "err", r.err)
-		return nil, idx, session.CodeUnreachable
+		n.log.Info("service target does not answer", "service", e.service, "err", err)
+		return nil, r.idx, session.CodeUnreachable
 	}
-	return r.p, idx, 0
+	return p, r.idx, 0
+}
+
+// prepareTarget asks the service's handler, whose panic is its own failure alone.
+func (n *Node) prepareTarget(ctx context.Context, svc *service, who Caller) (p Prepared, err error) {
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	defer cancel()
+	defer func() {
+		if v := recover(); v != nil {
+			n.panicked("preparing "+svc.name, v)
+			p, err = nil, errors.New("the service failed")
+		}
+	}()
+	return svc.handler.Prepare(ctx, who)
 }
 
 // run accepts the stream and serves it to its end.

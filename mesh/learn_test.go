@@ -9,6 +9,7 @@ import (
 
 // TestJoinLongLog: a log longer than what may be asked for at once is asked for on and on, also while no answer comes.
 func TestJoinLongLog(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	nas := w.admin()
 	for range 600 {

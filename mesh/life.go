@@ -321,4 +321,6 @@ func (n *Node) InviteFor(issuer *enroll.Issuer, v *enroll.Invite) *identity.Invi
 }
 
 // features is what a session with this peer may use.
-func features(p *handshake.Peer) session.Features { return session.Common(uint64(offered), p.Features) }
+func (n *Node) features(p *handshake.Peer) session.Features {
+	return session.Common(uint64(n.offers()), p.Features)
+}

@@ -46,6 +46,7 @@ func (w *world) rotation(old, next *keys.SigningKey, nonce keys.Hash) session.Ro
 
 // A member's new key follows it by an invite that only this key can use.
 func TestAskRotation(t *testing.T) {
+	t.Parallel()
 	_, a, b, _ := asking(t)
 	next := keys.NewSigningKey()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -66,6 +67,7 @@ func TestAskRotation(t *testing.T) {
 
 // What is not signed by the member's own key, or was made in another session, or by another node, ends the session and is not noted.
 func TestForgedRotations(t *testing.T) {
+	t.Parallel()
 	w, a, b, l := asking(t)
 	other := w.member("other")
 	leaving := func(id keys.NodeID, _ func([]byte)) error {
@@ -133,6 +135,7 @@ func TestRotationIsRecordedFirst(t *testing.T) {
 
 // A member that leaves has the entry that revokes it; a yes without one is none.
 func TestAskLeave(t *testing.T) {
+	t.Parallel()
 	w, a, b, l := asking(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -174,6 +177,7 @@ func TestAskLeave(t *testing.T) {
 
 // A session that ends because the key is revoked is no yes either: it may be that the answer was lost, and may be a lie.
 func TestLostAnswerToLeaveIsNoYes(t *testing.T) {
+	t.Parallel()
 	w, a, b, l := asking(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

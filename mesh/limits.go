@@ -114,6 +114,8 @@ const (
 	// warmMin and warmMax are how many connections are kept ready to a peer in use: the second once streams have found none.
 	warmMin = 2
 	warmMax = 4
+	// warmAfter is how long the next connection waits while one is still ready: the first bytes of the stream that took the last go first.
+	warmAfter = 2 * time.Millisecond
 	// dialBackAfter is how long a connect is tried before a peer that dialled the session is asked to connect as well, and dialBackAgain when it is
 	// asked anew.
 	dialBackAfter = 250 * time.Millisecond

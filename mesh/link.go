@@ -98,9 +98,9 @@ func (n *Node) runSession(conn net.Conn, res *handshake.Result, dial core.DialID
 		suite: res.Keys.Suite, remote: remote, ctl: session.NewControl(conn, res.Keys, res.Role), started: time.Now(),
 		jitter: rand.Float64(), told: res.Peer.Time, hash: res.Keys.Hash,
 	}
-	l.features.Store(uint64(features(res.Peer)))
+	l.features.Store(uint64(n.features(res.Peer)))
 	l.rekey.begin(res)
-	l.ring = session.NewKeyring(res.Keys, res.Role, func(counter uint64) {
+	l.ring = session.NewKeyring(streamKeys(res.Keys, n.features(res.Peer)), res.Role, func(counter uint64) {
 		n.queueBody(l.id, session.Number{K: session.KindSkip, N: counter})
 	})
 	n.mu.Lock()

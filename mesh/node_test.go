@@ -160,6 +160,7 @@ func TestDamagedPinsAreAnError(t *testing.T) {
 }
 
 func TestNameConflictResolvesToNeither(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b, c := w.member("a"), w.member("twin"), w.member("c")
 	other := keys.NewSigningKey()
@@ -330,6 +331,7 @@ func TestWhoSaysRevoked(t *testing.T) {
 
 // A new node on the link is found by its beacons.
 func TestDiscovery(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.member("a"), w.member("b")
 	a.run()

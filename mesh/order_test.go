@@ -276,6 +276,7 @@ func (h holds) Handle(_ context.Context, r slog.Record) error {
 
 // The bound of a stop holds even if the loop was too late for it: sessions are not waited for beyond.
 func TestStopIsBoundedBehindALateLoop(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.member("a"), w.member("b")
 	a.open()

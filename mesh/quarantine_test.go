@@ -26,6 +26,7 @@ func (h *host) rejected() (out []audit.Record) {
 // named in their audit logs with what the panic said, a restart meets it again and is no crash loop, and a version without the bug takes
 // it. Removals of it wait for that too: they are behind the bug.
 func TestEntryThatPanicsApply(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	all := []*host{w.member("a"), w.member("b"), w.member("c"), w.member("d")}
 	for _, h := range all {

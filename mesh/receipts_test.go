@@ -11,6 +11,7 @@ import (
 
 // Whoever applies a revocation says so, signed, with what it closed; who is not there is not in the list.
 func TestReceipts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	b, c, thief, off := w.member("b"), w.member("c"), w.member("thief"), w.member("off")
 	a := w.admin()
@@ -54,6 +55,7 @@ func TestReceipts(t *testing.T) {
 // A receipt runs back to where the entry came from, and nowhere else. One that nobody asked for, of no member, or with another's
 // signature says nothing.
 func TestReceiptsAreChecked(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	b, c := w.member("b"), w.member("c")
 	a := w.admin()

@@ -27,8 +27,25 @@ import (
 //
 // So nobody meets a generation it does not know, on whatever connection it comes first. Any error ends the session, not its streams.
 
-// offered are the optional parts of the protocol this version speaks.
+// offered are the optional parts of the protocol this version speaks, on every processor.
 const offered = session.FeatureRekey | session.FeatureWarm | session.FeatureLife
+
+// offers are the optional parts this node speaks.
+func (n *Node) offers() session.Features {
+	if n.aes {
+		return offered | session.FeatureAES
+	}
+	return offered
+}
+
+// streamKeys are the keys that a session's streams come from. Their suite is that of both processors, which the handshake has proven,
+// and not that of the session: its dialer may not have heard a beacon of the peer yet.
+func streamKeys(k keys.Session, f session.Features) keys.Session {
+	if f.Has(session.FeatureAES) {
+		k.Suite = keys.SuiteAES
+	}
+	return k
+}
 
 // rekeying is a link's part in replacing its keys.
 type rekeying struct {

@@ -190,6 +190,7 @@ func TestWithoutRekeyASessionIsReplaced(t *testing.T) {
 
 // A peer that breaks the rekey loses its session.
 func TestRekeyAttacks(t *testing.T) {
+	t.Parallel()
 	r1 := func(t *testing.T, n *host, l *link) []byte {
 		_, r1, err := handshake.NewRekey(l.rekey.configLocked(n.mesh))
 		ok(t, err)
@@ -284,6 +285,7 @@ func TestHeavyStreamMakesKeysDue(t *testing.T) {
 
 // Housekeeping does not wait for a rekey that waits for its peer, and ends a session whose peer began one and does not finish it.
 func TestHalfRekey(t *testing.T) {
+	t.Parallel()
 	_, a, b := pair(t)
 	dialler, acceptor, d, c := ends(t, a, b)
 	_, r1, err := handshake.NewRekey(d.rekey.configLocked(dialler.mesh))

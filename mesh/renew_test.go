@@ -51,6 +51,7 @@ func TestRenewalByItself(t *testing.T) {
 
 // A certificate that has ended opens a session that may do nothing but sync and renew; renewed, the node is a full member again.
 func TestRenewalAfterTheEnd(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	b := w.mortal("b", -2*time.Second, enroll.RenewForever)
 	a := w.admin()
@@ -132,6 +133,7 @@ func TestCertificateUpdateIsChecked(t *testing.T) {
 
 // A renewal asked for in another session, or for another node, is a lie; too many are not answered.
 func TestRenewRequestsAreChecked(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	b, c := w.member("b"), w.member("c")
 	a := w.admin()
@@ -158,6 +160,7 @@ func TestRenewRequestsAreChecked(t *testing.T) {
 
 // The clock of an admitted peer that agrees lifts the time floor: a clock that is set back afterwards revives nothing.
 func TestPeersLiftTheTimeFloor(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.member("a"), w.member("b")
 	a.run()

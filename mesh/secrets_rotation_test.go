@@ -11,6 +11,7 @@ import (
 // A node that was away while the group secret changed hears nothing that is sealed with the new one. It is heard with its old one, and
 // dialled with that; then it learns the log, and the new secret.
 func TestNodeFromHolidayIsDialled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.member("a"), w.member("b")
 	b.open() // with the log as it was

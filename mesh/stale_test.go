@@ -11,6 +11,7 @@ import (
 
 // Where a view is older than the root allows, running streams end, and the opener of a new one is told why there is none.
 func TestStaleViewOpensNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.member("a"), w.member("b")
 	w.allow(a, b, "echo")

@@ -71,6 +71,7 @@ func (g *gate) Serve(_ context.Context, c *Conn) {
 
 // The opening order: what happens between the decision and ACCEPT must never reach the service.
 func TestOpeningOrder(t *testing.T) {
+	t.Parallel()
 	cases := map[string]struct {
 		change func(w *world, a, b *host, g trust.OpGrant) trust.Change
 		code   session.Code
@@ -234,6 +235,7 @@ func TestDegradedAuditRefusesStreams(t *testing.T) {
 }
 
 func TestStreamSurvivesItsSession(t *testing.T) {
+	t.Parallel()
 	_, a, b := pair(t)
 	c := a.dial(b, "echo")
 	ok(t, pings(c))

@@ -37,7 +37,7 @@ func (n *Node) rebind(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	n.presented.Store(&handshake.Local{Mesh: n.mesh, Node: n.self, Static: static, Binding: b.Raw(), Features: uint64(offered)})
+	n.presented.Store(&handshake.Local{Mesh: n.mesh, Node: n.self, Static: static, Binding: b.Raw(), Features: uint64(n.offers())})
 	return nil
 }
 

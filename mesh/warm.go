@@ -55,6 +55,9 @@ func (n *Node) warmUp(l *link) {
 	n.goWhile(l, func(ctx context.Context) {
 		l.warm.under.Add(1)
 		defer l.warm.under.Add(-1)
+		if l.warm.ready.Len() > 0 && !pause(ctx, warmAfter) {
+			return
+		}
 		conn, err := n.connectStream(ctx, l)
 		if err != nil {
 			return
@@ -243,5 +246,17 @@ func (n *Node) coolDown(now time.Time) {
 			l.warm.more.Store(0)
 		}
 		l.warm.waiting.Sweep(now)
+	}
+}
+
+// pause waits and reports whether ctx still lives.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

@@ -71,7 +71,7 @@ func NewControl(conn net.Conn, k keys.Session, role keys.Role) *Control {
 	}
 	return &Control{
 		conn: conn, began: time.Now(), role: role,
-		in: newHalf(k.Suite, receive), out: newHalf(k.Suite, send),
+		in: newBriefHalf(k.Suite, receive), out: newBriefHalf(k.Suite, send),
 	}
 }
 

@@ -80,7 +80,7 @@
 // # Features
 //
 // Optional parts are bits both sides offered in the handshake: 1 the in-band rekey, 2 parked connections and DIAL, 4 the
-// kinds 27 to 30. Bits this version does not know are never used.
+// kinds 27 to 30, 8 AES-256-GCM for streams, which else have the session's suite. Bits this version does not know are never used.
 //
 // # States
 //
@@ -131,7 +131,7 @@
 //
 // All buffers come from pools of four sizes, and none is held while nothing is on its way: idle streams wait for readiness, and
 // an idle control session waits for the two bytes of a length ([Control.Await]), which takes next to no stack. A stream gathers up to 16 records, 256 KiB, per read and writes them with one write; when 8 MiB are out it gathers
-// 4 records, from 48 MiB on one. Sealing and opening allocate nothing.
+// 4 records, from 24 MiB on one. Sealing and opening allocate nothing.
 //
 // # Not properties
 //

@@ -48,6 +48,9 @@ func NewKeyring(k keys.Session, role keys.Role, skip func(counter uint64)) *Keyr
 	}
 }
 
+// Suite returns what the streams are sealed with.
+func (r *Keyring) Suite() keys.Suite { return r.suite }
+
 // peerRole is the role of the side whose streams this side takes.
 func (r *Keyring) peerRole() keys.Role { return keys.RoleAcceptor - r.role }
 

@@ -150,7 +150,7 @@ const (
 	// poolEasy is how many bytes may be out before buffers become a quarter of their size: enough for 30 bulk streams.
 	poolEasy = 8 << 20
 	// poolTight is where they become one record: a thousand slow streams stay below 96 MiB.
-	poolTight = 48 << 20
+	poolTight = 24 << 20
 )
 
 // Parked connections (performance.md).

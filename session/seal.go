@@ -12,8 +12,13 @@ import (
 
 // half is one direction of a record stream under one key: an AEAD and the counter that is its nonce. Nothing else ever uses the
 // key, so a nonce cannot repeat. It belongs to one goroutine at a time.
+//
+// What expands from a key has 768 bytes of AES-GCM. A stream holds that; a control session, of which a node may have hundreds that say
+// a word in seconds, holds the key alone and expands it for each record, in a microsecond.
 type half struct {
-	aead    cipher.AEAD
+	aead    cipher.AEAD     // nil: expanded for each record
+	key     keys.TrafficKey // only then
+	brief   bool
 	suite   keys.Suite
 	counter uint64 // of the next record
 	bytes   uint64 // sealed or opened under this key, headers included
@@ -29,30 +34,53 @@ func newHalf(suite keys.Suite, k keys.TrafficKey) half {
 	return h
 }
 
+// newBriefHalf keys a direction that carries few records.
+func newBriefHalf(suite keys.Suite, k keys.TrafficKey) half {
+	h := half{suite: suite, brief: true}
+	h.rekey(k)
+	return h
+}
+
 // rekey replaces the key and starts the counter again.
 func (h *half) rekey(k keys.TrafficKey) {
+	if h.brief {
+		h.key = k
+	} else {
+		h.aead = expand(h.suite, k)
+	}
+	h.counter, h.bytes, h.limit, h.orphan = 0, 0, maxKeyBytes, false
+}
+
+// cipher returns what seals and opens the next record.
+func (h *half) cipher() cipher.AEAD {
+	if h.brief {
+		return expand(h.suite, h.key)
+	}
+	return h.aead
+}
+
+func expand(suite keys.Suite, k keys.TrafficKey) cipher.AEAD {
 	b := k.Bytes()
 	defer clear(b)
-	switch h.suite {
+	switch suite {
 	case keys.SuiteAES:
 		block, err := aes.NewCipher(b)
 		if err != nil {
 			panic(err) // impossible for 32 bytes
 		}
-		h.aead, err = cipher.NewGCM(block)
+		aead, err := cipher.NewGCM(block)
 		if err != nil {
 			panic(err) // impossible for AES
 		}
+		return aead
 	case keys.SuiteChaCha, keys.SuiteEnroll:
-		var err error
-		h.aead, err = chacha20poly1305.New(b)
+		aead, err := chacha20poly1305.New(b)
 		if err != nil {
 			panic(err) // impossible for 32 bytes
 		}
-	default:
-		panic("session: unknown suite")
+		return aead
 	}
-	h.counter, h.bytes, h.limit, h.orphan = 0, 0, maxKeyBytes, false
+	panic("session: unknown suite")
 }
 
 // setNonce writes 4 zero bytes || counter u64: big-endian for AES-GCM, little-endian for ChaCha20-Poly1305, as in Noise.
@@ -78,7 +106,7 @@ func (h *half) seal(dst, plain []byte) (int, error) {
 	}
 	binary.BigEndian.PutUint16(dst, uint16(len(plain)+tagSize))
 	h.setNonce()
-	h.aead.Seal(dst[headerSize:headerSize], h.nonce[:], plain, dst[:headerSize])
+	h.cipher().Seal(dst[headerSize:headerSize], h.nonce[:], plain, dst[:headerSize])
 	h.counter++
 	h.bytes += uint64(n)
 	return n, nil
@@ -91,7 +119,7 @@ func (h *half) open(dst, record []byte) ([]byte, error) {
 		return nil, ErrKeyLimit
 	}
 	h.setNonce()
-	plain, err := h.aead.Open(dst, h.nonce[:], record[headerSize:], record[:headerSize])
+	plain, err := h.cipher().Open(dst, h.nonce[:], record[headerSize:], record[:headerSize])
 	if err != nil {
 		return nil, ErrRecord
 	}

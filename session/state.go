@@ -16,11 +16,14 @@ const (
 	FeatureWarm Features = 1 << 1
 	// FeatureLife: ROTATE and LEAVE are answered.
 	FeatureLife Features = 1 << 2
+	// FeatureAES: the processor has instructions for AES, so streams are sealed with AES-256-GCM, whatever the suite of the session:
+	// who dials must choose that before it knows the peer's processor.
+	FeatureAES Features = 1 << 3
 )
 
 // Common returns what a session may use, given what each side offered.
 func Common(ours, theirs uint64) Features {
-	return Features(ours&theirs) & (FeatureRekey | FeatureWarm | FeatureLife)
+	return Features(ours&theirs) & (FeatureRekey | FeatureWarm | FeatureLife | FeatureAES)
 }
 
 // Has reports whether all of g may be used.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -209,6 +210,7 @@ func TestCacheIsUsed(t *testing.T) {
 // TestCachePropertyEqualState: whatever was signed, in whatever order it came, and wherever the cache was written: the same State, and the
 // same after all the rest has come.
 func TestCachePropertyEqualState(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, "a", "b", "c")
 	kept, whole := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
@@ -269,8 +271,9 @@ func TestCachePropertyEqualState(t *testing.T) {
 
 // TestCacheCrashAtEveryStep: the power goes at each step of writing it; what is found then is the old one, the new one, or none.
 func TestCacheCrashAtEveryStep(t *testing.T) {
+	t.Parallel()
 	for _, keep := range []bool{false, true} {
-		for seed := range uint64(4) {
+		for seed := range uint64(testrun.Cases(4, 4)) {
 			for n := 1; ; n++ {
 				w, a, fsys, s := cacheWorld(t)
 				s.keepState(0)

@@ -354,6 +354,7 @@ func TestVouchedOnlyByHash(t *testing.T) {
 }
 
 func TestStraysAreBounded(t *testing.T) {
+	t.Parallel()
 	w, honest, thief := forked(t)
 	s := evidence(t, must(t, w.start, honest.all...), honest.all[1], thief.all[1])
 	full := false

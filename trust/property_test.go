@@ -134,6 +134,7 @@ func settle(t *rapid.T, s *State, roots [][]byte, entries []*Entry) *State {
 
 // TestAnyOrderGivesOneState: any order, duplication, gaps and interleaving of issuers and roots end in the same State and digest.
 func TestAnyOrderGivesOneState(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, "a", "b", "c")
 	rapid.Check(t, func(rt *rapid.T) {
 		roots, entries := history(rt, w)
@@ -150,6 +151,7 @@ func TestAnyOrderGivesOneState(t *testing.T) {
 
 // TestRevokeAlwaysWins: whatever else is signed, before or after, a revoked node is never live and never allowed anything.
 func TestRevokeAlwaysWins(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, "a", "b", "c")
 	rapid.Check(t, func(rt *rapid.T) {
 		_, entries := history(rt, w)

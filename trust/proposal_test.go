@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 	"pgregory.net/rapid"
 )
@@ -189,10 +190,7 @@ func TestProposalTampered(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole := encoded(t, p)
-	step := 1
-	if testing.Short() {
-		step = 7
-	}
+	step := testrun.Stride(7)
 	for i := 0; i < len(whole); i += step {
 		for _, flip := range []byte{1, 0x20} {
 			b := bytes.Clone(whole)
@@ -438,6 +436,7 @@ func TestChangesShowEveryField(t *testing.T) {
 // Whatever the holders and thresholds are, and in whatever order and copies they sign: the file is a root if and only if every node
 // takes it.
 func TestProposalIsWhatNodesTake(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		n := rapid.IntRange(1, 4).Draw(rt, "keys")
 		w := newWorld(t, n, "nas")

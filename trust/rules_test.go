@@ -90,6 +90,7 @@ func sameState(t *rapid.T, what string, a, b *State) {
 // groups, each group what any of it has; then all of it all. In a group, and in the end in the mesh, they hold the same: what one node
 // holds that was sent everything.
 func TestPropertyLossAndPartition(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, "a", "b", "c")
 	rapid.Check(t, func(rt *rapid.T) {
 		all := signedOf(history(rt, w))
@@ -137,6 +138,7 @@ func TestPropertyLossAndPartition(t *testing.T) {
 // TestPropertyCutoff: whenever the root with a cutoff comes, before, between or after the entries, in the end nothing behind the cutoff
 // was ever said, and everything up to it was.
 func TestPropertyCutoff(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, "a", "b", "c")
 	rapid.Check(t, func(rt *rapid.T) {
 		_, entries := history(rt, w)
@@ -166,6 +168,7 @@ func TestPropertyCutoff(t *testing.T) {
 // TestPropertyTwoRoots: two valid successors of one root, in either order and among entries: neither holds, what either takes away is not
 // added, and the states are one; so they are after the operators have chosen the same root, whichever came first.
 func TestPropertyTwoRoots(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, "a", "b", "c")
 	rapid.Check(t, func(rt *rapid.T) {
 		_, entries := history(rt, w)
@@ -229,6 +232,7 @@ func TestPropertyTwoRoots(t *testing.T) {
 // either branch removed is removed, nothing the issuer adds behind the evidence counts, and once a root has chosen, all are in the
 // state of who saw the chosen branch alone.
 func TestPropertyEquivocation(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, "a", "b", "c")
 	rapid.Check(t, func(rt *rapid.T) {
 		_, honest := history(rt, w)

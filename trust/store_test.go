@@ -297,6 +297,7 @@ func TestStoreOwnEntryIsDurableFirst(t *testing.T) {
 
 // TestStoreCrashAtEveryStep cuts the power while received entries are written: what is left is a prefix, and syncing brings the rest.
 func TestStoreCrashAtEveryStep(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, "a", "b")
 	a, b := w.writer("a"), w.writer("b")
 	var es []*Entry

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -155,8 +156,9 @@ func (x *net) mustEqual() {
 
 // TestSyncReachesEquality: 2 to 5 nodes on a line, each with a part of the log, loss, doubling and overtaking.
 func TestSyncReachesEquality(t *testing.T) {
+	t.Parallel()
 	for n := 2; n <= 5; n++ {
-		for seed := range uint64(6) {
+		for seed := range uint64(testrun.Cases(6, 3)) {
 			t.Run(fmt.Sprintf("%d nodes, seed %d", n, seed), func(t *testing.T) {
 				w := newWorld(t, 1, "a", "b", "c")
 				x := newNet(t, seed, w, n)
@@ -241,6 +243,7 @@ func TestSyncUrgentFrames(t *testing.T) {
 
 // TestSyncForkBecomesEvidence: two nodes on two branches find the fork by HASH_AT, and all learn of it and take all removals.
 func TestSyncForkBecomesEvidence(t *testing.T) {
+	t.Parallel()
 	for _, reorder := range []bool{false, true} {
 		w := newWorld(t, 1, "a")
 		honest := w.writer("a")
@@ -524,6 +527,7 @@ func TestSyncServesWithinLimits(t *testing.T) {
 
 // TestSyncOnePeerIsAskedAtATime: a newcomer with three peers fetches each entry once.
 func TestSyncOnePeerIsAskedAtATime(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, "a")
 	x := newNet(t, 5, w, 4)
 	a := w.writer("a")

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,17 +32,21 @@ func TestOperating(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ran := 0
+	t.Parallel()
+	var ran atomic.Int32
+	t.Cleanup(func() {
+		if n := ran.Load(); n < 25 && !t.Failed() {
+			t.Errorf("only %d commands of the document ran", n)
+		}
+	})
 	for _, chapter := range strings.Split(string(text), "\n## ")[1:] {
 		title, body, _ := strings.Cut(chapter, "\n")
 		t.Run(title, func(t *testing.T) {
+			t.Parallel()
 			o := &operator{t: t}
 			defer o.end()
-			ran += o.chapter(body)
+			ran.Add(int32(o.chapter(body)))
 		})
-	}
-	if ran < 25 {
-		t.Errorf("only %d commands of the document ran", ran)
 	}
 }
 

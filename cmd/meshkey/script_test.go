@@ -19,10 +19,12 @@ import (
 
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/control/controltest"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // TestMain puts this test binary into the PATH of the scripts as meshkey.
 func TestMain(m *testing.M) {
+	testrun.AtOnce(6) // scripts mostly wait for daemons
 	testscript.Main(m, map[string]func(){"meshkey": func() { os.Exit(realMain()) }})
 }
 
@@ -34,6 +36,7 @@ type testKey struct{}
 // real one there, on loopback; "host NAME" goes on as another machine, whose own daemon would be bound to loopback; "capture VAR FILE
 // REGEXP" keeps what the first group matches; "until REGEXP ARGS" runs meshkey until it prints that; "flip FILE N" changes a bit of byte N, "flipword FILE WORD" a letter of the line that begins with WORD.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
 		Setup: setupScript,

@@ -17,7 +17,13 @@ import (
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/daemon"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
+
+func TestMain(m *testing.M) {
+	testrun.AtOnce(6) // they mostly wait for each other's daemons
+	os.Exit(m.Run())
+}
 
 // host is one machine of a test mesh, on loopback only.
 type host struct {
@@ -146,6 +152,7 @@ func (h *host) peerState(name string) string {
 }
 
 func TestThreeHosts(t *testing.T) {
+	t.Parallel()
 	port := uint16(20000 + rand.IntN(10000))
 	nas := newHost(t, "nas", port)
 	res, err := daemon.Init(t.Context(), daemon.InitOptions{StateDir: nas.dir, Mesh: "homelab", Name: "nas", RootPassphrase: "correct horse"})

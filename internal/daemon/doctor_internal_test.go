@@ -10,6 +10,7 @@ import (
 
 // One clock of several that differs is that one's; all of several that differ are this machine's own fault; of two nobody can say.
 func TestClockWarnings(t *testing.T) {
+	t.Parallel()
 	peer := func(name string, ms int64, flags ...string) control.Peer {
 		return control.Peer{NodeRef: control.NodeRef{Name: name, ID: name}, Health: &control.Health{ClockMS: ms}, Flags: flags}
 	}
@@ -45,6 +46,7 @@ func TestClockWarnings(t *testing.T) {
 }
 
 func TestStaleWarnings(t *testing.T) {
+	t.Parallel()
 	if got := staleWarnings(trust.View{Known: true, Age: 5000, MaxStale: 6000}); got != nil {
 		t.Errorf("within the limit: %v", got)
 	}

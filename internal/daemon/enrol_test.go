@@ -74,6 +74,7 @@ func (h *host) audited(t *testing.T, want string) bool {
 
 // A machine asks, waits, is approved while the issuer has been restarted in between, and is a member with what the invite allows.
 func TestEnrollWithApproval(t *testing.T) {
+	t.Parallel()
 	nas := founded(t, 29890)
 	inv, res := nas.invite(control.InviteRequest{Name: "gpu1", Tags: []string{"gpu"}, Approval: true, Allow: []string{"nas/web"}})
 	if !res.Invite.Approval || res.Invite.Expires.Sub(res.Invite.Created) != 24*time.Hour || !slices.Equal(res.Invite.Allow, []string{"nas/web"}) {
@@ -202,6 +203,7 @@ func counted(t *testing.T, to identity.Endpoint) (identity.Endpoint, *atomic.Int
 
 // A machine that waits from the beginning asks once, and then only looks: the words stay, and nobody is asked again.
 func TestEnrollWaits(t *testing.T) {
+	t.Parallel()
 	nas := founded(t, 29889)
 	inv, _ := nas.invite(control.InviteRequest{Name: "gpu1", Approval: true})
 	way, looks := counted(t, inv.Endpoints[0])
@@ -230,7 +232,8 @@ func TestEnrollWaits(t *testing.T) {
 
 // An issuer that has been asked before is waited for, also if it does not answer at first: it may be busy, or start again.
 func TestEnrollWaitsForAnIssuerThatIsAway(t *testing.T) {
-	nas := founded(t, 29890)
+	t.Parallel()
+	nas := founded(t, 29886)
 	inv, _ := nas.invite(control.InviteRequest{Name: "gpu1", Approval: true})
 	way, looks := counted(t, inv.Endpoints[0])
 	inv.Endpoints = []identity.Endpoint{way}
@@ -254,6 +257,7 @@ func TestEnrollWaitsForAnIssuerThatIsAway(t *testing.T) {
 }
 
 func TestEnrollDenied(t *testing.T) {
+	t.Parallel()
 	nas := founded(t, 29891)
 	inv, _ := nas.invite(control.InviteRequest{Name: "gpu1", Approval: true})
 	o := daemon.EnrollOptions{StateDir: filepath.Join(t.TempDir(), "gpu1"), Invite: inv}
@@ -280,6 +284,7 @@ func TestEnrollDenied(t *testing.T) {
 
 // A member renews itself with an invite of its own name: same name, tags and grants, and the daemon starts with the result.
 func TestEnrollRenews(t *testing.T) {
+	t.Parallel()
 	nas := founded(t, 29892)
 	inv, res := nas.invite(control.InviteRequest{Name: "gpu1", Tags: []string{"gpu"}, GuestMS: time.Hour.Milliseconds(), Allow: []string{"nas/web"}})
 	if !res.Invite.Guest {
@@ -329,6 +334,7 @@ func TestEnrollRenews(t *testing.T) {
 
 // A machine without a network: two files, and it is a member that the others let in.
 func TestEnrollByFiles(t *testing.T) {
+	t.Parallel()
 	nas := founded(t, 29893)
 	st, err := nas.client.Status(t.Context())
 	if err != nil {
@@ -432,6 +438,7 @@ func TestEnrollByFiles(t *testing.T) {
 
 // A machine that died while it took its answer takes it again, and the key for it goes in the end.
 func TestTakeResponseInterrupted(t *testing.T) {
+	t.Parallel()
 	nas := founded(t, 29894)
 	st, err := nas.client.Status(t.Context())
 	if err != nil {
@@ -496,6 +503,7 @@ func TestTakeResponseInterrupted(t *testing.T) {
 
 // What an admin may not ask for.
 func TestInviteRefusals(t *testing.T) {
+	t.Parallel()
 	nas := founded(t, 29895)
 	for name, tc := range map[string]struct {
 		r    control.InviteRequest

@@ -16,6 +16,7 @@ import (
 const hour = 3600
 
 func TestExpiryOf(t *testing.T) {
+	t.Parallel()
 	const begun = 1_800_000_000
 	for _, c := range []struct {
 		what       string
@@ -66,6 +67,7 @@ func (w *turning) enrolled(name string, left, renewUntil int64) keys.NodeID {
 
 // Every member's end is seen in the log, not only that of peers; which of them is something wrong is decided by whose it is and why.
 func TestExpiring(t *testing.T) {
+	t.Parallel()
 	w := newTurning(t)
 	now := w.issuer.Now()
 	self := w.enrolled("here", 7*hour, 0)
@@ -109,6 +111,7 @@ func TestExpiring(t *testing.T) {
 
 // The daemon's log has a line per member and tier, not one per look, and not more than it can be read.
 func TestWatchExpiry(t *testing.T) {
+	t.Parallel()
 	w := newTurning(t)
 	var lines strings.Builder
 	d := &Daemon{store: w.store, log: slog.New(slog.NewTextHandler(&lines, nil)), key: keys.NewSigningKey()}

@@ -17,7 +17,7 @@ func found(t *testing.T, names ...string) (nas *host, others []*host) {
 	t.Helper()
 	port := uint16(20000 + rand.IntN(10000))
 	nas = newHost(t, "nas", port)
-	if _, err := daemon.Init(t.Context(), daemon.InitOptions{StateDir: nas.dir, Mesh: "homelab", Name: "nas", RootPassphrase: "correct horse"}); err != nil {
+	if _, err := daemon.Init(t.Context(), initOptions(nas.dir)); err != nil {
 		t.Fatal(err)
 	}
 	nas.start()
@@ -49,6 +49,7 @@ func (h *host) holds(file string) bool {
 // A new group secret reaches every member by itself. One that was off when it changed is heard with its old one when it comes back,
 // and fetches the new one; within a day there is no other unless somebody insists.
 func TestGroupSecretRotation(t *testing.T) {
+	t.Parallel()
 	nas, others := found(t, "gpu1", "laptop")
 	gpu, laptop := others[0], others[1]
 	if _, err := nas.client.RotateGroup(t.Context(), &control.RotateGroupRequest{}); err == nil {
@@ -87,6 +88,7 @@ func TestGroupSecretRotation(t *testing.T) {
 
 // A revocation changes the group secret in the same entry if somebody insists, and says when it will if the last change is too young.
 func TestRevocationRotatesTheGroup(t *testing.T) {
+	t.Parallel()
 	nas, others := found(t, "gpu1", "laptop", "phone")
 	gpu := others[0]
 	res, err := nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: "phone", WaitMS: 3000})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/trust"
 )
@@ -34,7 +35,7 @@ func (h *host) warned(code string) (control.Warning, bool) {
 // The one machine that signs heads is cut off: the others see the age of their view grow, are restricted when the root says so, and
 // say why and what to do; when the signer is back all is as before.
 func TestStaleViewEndToEnd(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
 	t.Parallel()
 	nas, root := foundWithRoot(t, 27161)
 	nas.stop()

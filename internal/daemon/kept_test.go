@@ -15,8 +15,9 @@ import (
 // TestDaemonKeepsItsState: a daemon with a log worth it keeps what it computed when it ends, begins with that, and does not believe it
 // when it was touched.
 func TestDaemonKeepsItsState(t *testing.T) {
+	t.Parallel()
 	nas := newHost(t, "nas", uint16(20000+rand.IntN(10000)))
-	if _, err := daemon.Init(t.Context(), daemon.InitOptions{StateDir: nas.dir, Mesh: "homelab", Name: "nas", RootPassphrase: "correct horse"}); err != nil {
+	if _, err := daemon.Init(t.Context(), initOptions(nas.dir)); err != nil {
 		t.Fatal(err)
 	}
 	nas.start()

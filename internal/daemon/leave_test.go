@@ -31,6 +31,7 @@ func (h *host) ended() {
 // A member leaves: the issuer revokes it, its daemon stops, and what made it a member is aside, with an audit log that still verifies and
 // without the group secrets. Without an issuer nothing happens unless it is forced, and then it is said what remains to be done.
 func TestLeave(t *testing.T) {
+	t.Parallel()
 	nas, others := found(t, "gpu1", "laptop")
 	gpu, laptop := others[0], others[1]
 	old := gpu.id()
@@ -98,6 +99,7 @@ func TestLeave(t *testing.T) {
 
 // An issuer that is not the last one revokes its own node and is gone when a peer knows; the last one alone in its mesh goes by force.
 func TestIssuerLeaves(t *testing.T) {
+	t.Parallel()
 	nas, others := found(t, "gpu1")
 	gpu := others[0]
 	old := nas.id()
@@ -114,6 +116,7 @@ func TestIssuerLeaves(t *testing.T) {
 
 // An issuer that is not the last one leaves without force, and says that its key goes on to count; the other one rotates the members.
 func TestOneOfTwoIssuersLeaves(t *testing.T) {
+	t.Parallel()
 	nas, root := foundWithRoot(t, beaconPort())
 	pi, laptop := nas.enrolled("pi4", nas), nas.enrolled("laptop", nas)
 	pi.start()

@@ -33,6 +33,7 @@ func (h *host) text() string {
 
 // The figures are those of the node: who ends when by the log, sessions, refusals, the audit log and the trust view.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	nas, others := found(t, "gpu1")
 	id := others[0].id()
 	eventually(t, "figures of a node with a peer", 10*time.Second, func() bool {

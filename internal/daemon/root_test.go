@@ -146,6 +146,7 @@ func (h *host) issuer(name string) *control.Issuer {
 
 // An issuer's key that is made while the daemon runs waits for the root, and then enrols, grants and revokes without a restart.
 func TestIssuerKeyMadeWhileRunning(t *testing.T) {
+	t.Parallel()
 	nas, root := foundWithRoot(t, 29990)
 	pi := nas.enrolled("pi4", nas)
 	pi.start()
@@ -245,6 +246,7 @@ func (h *host) cut(name string) *control.CutIssuerResult {
 
 // A cutoff lists what it takes back, and another issuer repeats the removals among it before there is a root.
 func TestCutoffRepeatsRemovals(t *testing.T) {
+	t.Parallel()
 	nas, root := foundWithRoot(t, 29989)
 	pi := nas.enrolled("pi4", nas)
 	pi.start()
@@ -367,6 +369,7 @@ func TestCutoffRepeatsRemovals(t *testing.T) {
 
 // What an operator hands over by mistake never becomes a fork of the mesh, and what does not verify changes nothing.
 func TestAcceptRootRefusals(t *testing.T) {
+	t.Parallel()
 	nas, root := foundWithRoot(t, 29988)
 	extend := func(by int64) func(*trust.Root) error {
 		return func(r *trust.Root) error { r.Issuers[0].NotAfter += by; return nil }
@@ -438,6 +441,7 @@ func resigned(t *testing.T, raw []byte, k *keys.SigningKey) []byte {
 
 // The daemon's own keys can be sealed to recipients; what would never start is refused before there is a mesh.
 func TestKeyOptions(t *testing.T) {
+	t.Parallel()
 	id, to := ageIdentity(t)
 	_, elsewhere := ageIdentity(t)
 	init := func(o daemon.KeyOptions) (string, error) {
@@ -483,6 +487,7 @@ func TestKeyOptions(t *testing.T) {
 }
 
 func TestResealKeys(t *testing.T) {
+	t.Parallel()
 	id, to := ageIdentity(t)
 	h := newHost(t, "nas", 29985)
 	if _, err := daemon.Init(t.Context(), daemon.InitOptions{StateDir: h.dir, Mesh: "homelab", Name: "nas", RootRecipients: []string{to}}); err != nil {

@@ -110,6 +110,7 @@ func (h *host) id() string {
 // A member's key is rotated while everything runs: name, tags and grants stay, in both directions, a pinned name follows, the old key is
 // revoked, and the audit log goes on in another one that commits to the first.
 func TestRotateNode(t *testing.T) {
+	t.Parallel()
 	nas, others := found(t, "gpu1", "laptop")
 	gpu, laptop := others[0], others[1]
 	for _, h := range []*host{nas, gpu, laptop} {
@@ -214,6 +215,7 @@ func first(t *testing.T, dir string) string {
 
 // An issuer's own machine rotates its node key by itself; it goes on to issue.
 func TestRotateIssuersNode(t *testing.T) {
+	t.Parallel()
 	nas, others := found(t, "gpu1")
 	gpu := others[0]
 	old := nas.id()
@@ -232,6 +234,7 @@ func TestRotateIssuersNode(t *testing.T) {
 
 // A daemon that is stopped in the middle of a rotation goes on with it at its next start, whether the issuer had carried it out or not.
 func TestRotationIsResumed(t *testing.T) {
+	t.Parallel()
 	nas, others := found(t, "gpu1")
 	gpu := others[0]
 	old := gpu.id()

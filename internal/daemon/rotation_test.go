@@ -13,6 +13,7 @@ import (
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/internal/enroll"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh"
 	"github.com/sovereignmesh/meshkey/trust"
@@ -173,9 +174,10 @@ func (w *turning) identity() keys.NodeID {
 // The member dies at every one of its writes, and at half of one: the next start has the old identity, and the log has it, or the new one, and
 // the log has that.
 func TestRotationInterrupted(t *testing.T) {
+	t.Parallel()
 	for i := range 4 {
 		keep := i&1 != 0
-		for n := 1; ; n++ {
+		for n := 1; ; n += testrun.Stride(1) {
 			w := newTurning(t)
 			w.itself = i&2 != 0
 			w.disk.CutPower(n, keep)
@@ -210,6 +212,7 @@ func TestRotationInterrupted(t *testing.T) {
 
 // What is given up is not taken again: its key may be known to the log.
 func TestDroppedRotation(t *testing.T) {
+	t.Parallel()
 	for n := 1; ; n++ {
 		w := newTurning(t)
 		to, err := w.dir.recipient("")
@@ -234,6 +237,7 @@ func TestDroppedRotation(t *testing.T) {
 
 // A rotation of another membership, or with a certificate for another key, changes nothing here.
 func TestForeignRotation(t *testing.T) {
+	t.Parallel()
 	w := newTurning(t)
 	other := newTurning(t)
 	cert, err := identity.IssueCertificate(identity.Certificate{
@@ -266,6 +270,7 @@ func TestForeignRotation(t *testing.T) {
 
 // Without a record there is no rotation, neither begun nor carried out.
 func TestRotationIsRecordedFirst(t *testing.T) {
+	t.Parallel()
 	w := newTurning(t)
 	k, err := keys.ReadKeyFile(w.disk, fileNode, keys.KindNode, w.mesh, w.dir.unlock(nil))
 	w.must(err)
@@ -296,6 +301,7 @@ func TestRotationIsRecordedFirst(t *testing.T) {
 // Leaving at every one of its writes: either this host is a member as before, or no daemon starts here, and no group secret is left in the
 // end.
 func TestLeaveInterrupted(t *testing.T) {
+	t.Parallel()
 	for n := 1; ; n++ {
 		w := newTurning(t)
 		to, err := w.dir.recipient("")
@@ -349,6 +355,7 @@ func (s sub) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, er
 
 // A machine that somebody revoked while it got a new key is told of, for a month; one that was only rotated is not.
 func TestRevocationThatCrossedARotation(t *testing.T) {
+	t.Parallel()
 	w := newTurning(t)
 	w.must(w.rotate())
 	now := w.issuer.Now()

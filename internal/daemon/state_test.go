@@ -15,11 +15,16 @@ import (
 	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/daemon"
 	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
+// initOptions found a mesh whose root key is sealed to an age identity: a passphrase takes a second each time.
 func initOptions(dir string) daemon.InitOptions {
-	return daemon.InitOptions{StateDir: dir, Mesh: "homelab", Name: "nas", RootPassphrase: "correct horse"}
+	return daemon.InitOptions{StateDir: dir, Mesh: "homelab", Name: "nas", RootRecipients: []string{rootRecipient}}
 }
+
+// rootRecipient has an identity nobody keeps.
+const rootRecipient = "age1r2w7r3hjynlr0vr406qyv36zs43f8c8kq6p5jmpul0p4lpz3m37sdaa4c3"
 
 // tryRun starts a daemon that should not start, and returns why.
 func tryRun(t *testing.T, dir string) error {
@@ -50,6 +55,7 @@ func sentence(t *testing.T, err error, words ...string) {
 }
 
 func TestStateDirectoryInUse(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, "nas", 29998)
 	if _, err := daemon.Init(t.Context(), initOptions(h.dir)); err != nil {
 		t.Fatal(err)
@@ -66,6 +72,7 @@ func TestStateDirectoryInUse(t *testing.T) {
 }
 
 func TestStateDirectoryPermissions(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
 	if _, err := daemon.Init(t.Context(), initOptions(dir)); err != nil {
 		t.Fatal(err)
@@ -78,6 +85,7 @@ func TestStateDirectoryPermissions(t *testing.T) {
 
 // What is damaged is named, with what to do; and nothing is changed by trying.
 func TestDamagedState(t *testing.T) {
+	t.Parallel()
 	whole := filepath.Join(t.TempDir(), "whole")
 	if _, err := daemon.Init(t.Context(), initOptions(whole)); err != nil {
 		t.Fatal(err)
@@ -140,17 +148,10 @@ func private(t *testing.T, dir string) {
 	}
 }
 
-// long leaves a test of many seconds out of the plain run.
-func long(t *testing.T) {
-	t.Helper()
-	if os.Getenv("MESHKEY_E2E") == "" {
-		t.Skip("a long scenario: run it with MESHKEY_E2E=1")
-	}
-}
-
 // An init that was interrupted anywhere leaves a directory in which init works, and every key it had made is still there afterwards.
 func TestInitInterrupted(t *testing.T) {
-	long(t)
+	testrun.Scenario(t)
+	t.Parallel()
 	whole := filepath.Join(t.TempDir(), "whole")
 	if _, err := daemon.Init(t.Context(), initOptions(whole)); err != nil {
 		t.Fatal(err)
@@ -192,6 +193,7 @@ func TestInitInterrupted(t *testing.T) {
 
 // A member file that cannot be read is still a membership.
 func TestUnreadableMemberIsNotOverwritten(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.MkdirAll(filepath.Join(dir, "member"), 0o700); err != nil { // cannot be opened as a file
 		t.Fatal(err)
@@ -206,6 +208,7 @@ func TestUnreadableMemberIsNotOverwritten(t *testing.T) {
 
 // An enrolment interrupted after the issuer's answer is finished by running the same command again: the invite is not burnt.
 func TestEnrollInterrupted(t *testing.T) {
+	t.Parallel()
 	nas := newHost(t, "nas", 29997)
 	if _, err := daemon.Init(t.Context(), initOptions(nas.dir)); err != nil {
 		t.Fatal(err)

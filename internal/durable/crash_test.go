@@ -7,6 +7,8 @@ import (
 	"os"
 	"testing"
 	"testing/synctest"
+
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // workload is a life of a log: it appends, syncs and closes, and remembers what was promised.
@@ -90,7 +92,7 @@ func crashAs(m *Mem, seed uint64) {
 func TestLogCrashAtEveryStep(t *testing.T) {
 	crashes := 0
 	for _, keep := range []bool{false, true} {
-		for seed := range uint64(25) {
+		for seed := range uint64(testrun.Cases(25, 25)) {
 			for n := 1; ; n++ {
 				m, w := NewMem(), &workload{}
 				m.CutPower(n, keep)
@@ -120,7 +122,7 @@ func TestLogCrashAtEveryStep(t *testing.T) {
 // TestLogCrashInRecovery cuts the power a second time, at every operation of the recovery from a first crash.
 func TestLogCrashInRecovery(t *testing.T) {
 	crashes := 0
-	for seed := range uint64(10) {
+	for seed := range uint64(testrun.Cases(10, 10)) {
 		for first := 1; first < 200; first += 7 {
 			for second := 1; ; second++ {
 				m, w := NewMem(), &workload{}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/trust"
@@ -176,10 +177,7 @@ func TestAnswerTamper(t *testing.T) {
 	s := r.group()
 	n := r.newcomer("gpu1")
 	good := r.respond(n, r.approve(n), s)
-	step := 1
-	if testing.Short() {
-		step = 17
-	}
+	step := testrun.Stride(7)
 	for i := 0; i < len(good); i += step {
 		b := bytes.Clone(good)
 		b[i] ^= 1

@@ -16,6 +16,7 @@ func (w *World) brokenNames(what string) bool {
 
 // Every invariant is broken by a daemon that does not do what its core says.
 func TestInvariantsBite(t *testing.T) {
+	t.Parallel()
 	revoke := Fault{At: 20 * time.Second, Kind: FaultRevoke, A: 0, B: 3}
 	for _, c := range []struct {
 		want     string
@@ -104,6 +105,7 @@ func TestAuditInvariantBites(t *testing.T) {
 
 // A scenario that breaks something is reduced to the faults it takes, and the report says seed, faults, what broke, and how it came.
 func TestShrink(t *testing.T) {
+	t.Parallel()
 	s := Random(11)
 	s.Nodes, s.Newcomers = 12, 0
 	s.Faults = append(s.Faults, Fault{At: 30 * time.Second, Kind: FaultRevoke, B: 5}, Fault{At: 31 * time.Second, Kind: FaultStall, A: 2, For: time.Second})

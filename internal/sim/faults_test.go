@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
 )
@@ -32,16 +33,17 @@ func usable(a, b *Node) int {
 
 // T-04: lost beacons, one by one up to four in ten and in bursts, close no session; at one in twenty 50 hosts prune nobody by mistake.
 func TestT04BeaconLoss(t *testing.T) {
-	last, more := 4*time.Minute, 4*time.Minute
+	t.Parallel()
+	last, more, nodes := 4*time.Minute, 4*time.Minute, testrun.Cases(50, 25)
 	if hours() {
-		last, more = 24*time.Hour, 30*time.Minute
+		last, more, nodes = 24*time.Hour, 30*time.Minute, 50
 	}
 	for _, c := range []struct {
 		loss  float64
 		burst time.Duration
 		last  time.Duration
 	}{{0.05, 0, last}, {0.4, 0, more}, {0.05, 18 * time.Second, more}, {0, 90 * time.Second, more}} {
-		w := world(t, Config{Seed: 4, Nodes: 50, Loss: c.loss, Quiet: true})
+		w := world(t, Config{Seed: 4, Nodes: nodes, Loss: c.loss, Quiet: true})
 		w.Start(time.Second)
 		w.RunFor(30 * time.Second)
 		clear(w.closes)
@@ -66,6 +68,7 @@ func TestT04BeaconLoss(t *testing.T) {
 // T-12: two nodes that dial each other at the same moment, near and far, with restarts and short cuts in between, have exactly one session
 // within 3 s, and never none after the first.
 func TestT12SimultaneousDials(t *testing.T) {
+	t.Parallel()
 	cases := 500
 	if hours() {
 		cases = 100_000
@@ -134,7 +137,7 @@ func TestT13AddressChange(t *testing.T) {
 // T-20, T-22: after a sleep of seconds, minutes or hours a node is usable within 3 s; a clock that is wrong by a year costs nobody else
 // anything, and revives nothing.
 func TestT20SleepAndClocks(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	for _, d := range []time.Duration{30 * time.Second, 5 * time.Minute, 8 * time.Hour} {
 		w := world(t, Config{Seed: 20, Nodes: 6})
 		w.Start(time.Second)
@@ -174,7 +177,7 @@ func TestT20SleepAndClocks(t *testing.T) {
 
 // T-22: expired stays expired: neither sleep nor a clock set back revives a certificate, and a wrong clock costs nobody else anything.
 func TestT22ExpiredStaysExpired(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	w := world(t, Config{Seed: 22, Nodes: 5, Life: 10 * time.Minute})
 	w.Start(time.Second)
 	w.RunTo(9 * time.Minute)
@@ -199,7 +202,7 @@ func TestT22ExpiredStaysExpired(t *testing.T) {
 // T-24: what was cut off from the rest, half of a mesh, one node, or one direction, is found again within 10 s on a LAN and 60 s across
 // sites; everybody has one view 5 s later, and what was revoked meanwhile has crossed.
 func TestT24Partition(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	halves := func(from, to *Node) bool { return from.i < 20 != (to.i < 20) }
 	single := func(from, to *Node) bool { return (from.i == 7) != (to.i == 7) }
 	oneWay := func(from, to *Node) bool { return from.i < 20 && to.i >= 20 }
@@ -247,7 +250,7 @@ func TestT24Partition(t *testing.T) {
 
 // T-24, for very long: a node that was away for 30 days comes back, and so does what was revoked meanwhile.
 func TestT24ThirtyDays(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	days := 1
 	if hours() {
 		days = 30
@@ -270,7 +273,7 @@ func TestT24ThirtyDays(t *testing.T) {
 // T-25: half of the nodes lose power at once, which nobody is told; a revocation reaches 99 % of the others all the same, they are connected,
 // and have their degree again within 30 s. Then a churn of 5 % a minute keeps 99 % of those that run connected.
 func TestT25Churn(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	nodes, segment := 120, 40
 	if hours() {
 		nodes, segment = 2000, 250
@@ -307,7 +310,8 @@ func TestT25Churn(t *testing.T) {
 // T-26: an issuer that contradicts itself, by theft or because its machine was restored from a backup, is evidence on every node within
 // 2 s, whoever saw which branch first. What both branches remove is removed, and what others sign goes on.
 func TestT26ForkedIssuer(t *testing.T) {
-	for seed := range uint64(5) {
+	t.Parallel()
+	for seed := range uint64(testrun.Cases(5, 2)) {
 		w := world(t, Config{Seed: seed, Nodes: 60, Segment: 20, Issuers: 2})
 		w.Start(time.Second)
 		w.RunFor(30 * time.Second)
@@ -351,7 +355,7 @@ func TestT26ForkedIssuer(t *testing.T) {
 
 // T-52: a node that slept while another was revoked applies it before it authorises any stream of that one.
 func TestT52SleepingNode(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	for seed := range uint64(2) {
 		w := world(t, Config{Seed: seed, Nodes: 12})
 		w.Start(time.Second)

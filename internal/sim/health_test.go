@@ -4,11 +4,15 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
 // In a mesh in which a node has sessions with some, it is told how the others are as well: of nearly everybody, and seldom older than a
 // quarter of an hour.
 func TestHealthSpreads(t *testing.T) {
+	testrun.Scenario(t)
+	t.Parallel()
 	w := world(t, Config{Seed: 31, Nodes: 60, Segment: 20})
 	w.Start(time.Second)
 	w.RunFor(20 * time.Minute)

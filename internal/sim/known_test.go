@@ -10,6 +10,7 @@ import (
 // A node restarts alone on its link: its seeds are gone, its neighbours are off, its own address is another one, so that nobody can find
 // it. By what it kept it is back in the mesh within 10 s, in a large mesh and in a small one. Without that it would stay alone.
 func TestRestartAloneOnItsLink(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		nodes, segment int
 		kept           bool

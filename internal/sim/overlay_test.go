@@ -7,6 +7,7 @@ import (
 
 // Two branches of a forked issuer are two digests until a root decides. That is known to everybody and no reason to dial.
 func TestForkLeavesTheOverlayAlone(t *testing.T) {
+	t.Parallel()
 	w := world(t, Config{Seed: 35, Nodes: 40, Issuers: 2})
 	w.Start(time.Second)
 	w.RunFor(30 * time.Second)

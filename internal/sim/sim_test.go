@@ -6,20 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/mesh/core"
 	"github.com/sovereignmesh/meshkey/session"
 )
-
-// long reports whether the scenarios that take minutes run too.
-func long() bool { return os.Getenv("MESHKEY_E2E") != "" }
-
-// scenario leaves a test that takes many seconds out of the plain run.
-func scenario(t testing.TB) {
-	t.Helper()
-	if !long() {
-		t.Skip("a long scenario: run it with MESHKEY_E2E=1")
-	}
-}
 
 // hours reports whether the fault table is run at its full size, which takes an hour.
 func hours() bool { return os.Getenv("MESHKEY_LONG") != "" }
@@ -52,7 +42,7 @@ func seedRange(t *testing.T) (from, to uint64) {
 		}
 		return from, to
 	}
-	if long() {
+	if testrun.Whole() {
 		return 0, 200
 	}
 	return 0, 20
@@ -60,6 +50,7 @@ func seedRange(t *testing.T) (from, to uint64) {
 
 // Random faults on meshes of 2 to 50 nodes break no invariant. A run that does prints its seed and the shortest list of faults.
 func TestSeeds(t *testing.T) {
+	t.Parallel()
 	from, to := seedRange(t)
 	began, steps := time.Now(), uint64(0)
 	for seed := from; seed < to; seed++ {
@@ -82,6 +73,7 @@ func TestSeeds(t *testing.T) {
 
 // T-02: the same seed twice is the same trace, to the byte; another seed is another one.
 func TestT02Determinism(t *testing.T) {
+	t.Parallel()
 	run := func(seed uint64, wall time.Duration) [32]byte {
 		s := Random(seed)
 		s.Wall, s.Life, s.Since = wall, 3*year, 3*year
@@ -91,7 +83,7 @@ func TestT02Determinism(t *testing.T) {
 		}
 		return w.Trace()
 	}
-	for seed := range uint64(3) {
+	for seed := range uint64(testrun.Cases(3, 1)) {
 		a := run(seed, 0)
 		if a != run(seed, 0) {
 			t.Fatal("the same seed gave two traces")
@@ -109,6 +101,7 @@ func TestT02Determinism(t *testing.T) {
 // T-01: everybody who wants a session has one 2 s after a start of everybody at once: with all in a small mesh, else with those a node
 // has picked itself and some that have picked it; the rest comes with the first looks at the overlay.
 func TestT01Formation(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{1, 2, 3, 5, 9, 50, 200} {
 		for seed := range uint64(max(1, 20/n)) {
 			w := world(t, Config{Seed: seed, Nodes: n})
@@ -144,7 +137,7 @@ func wantDegrees(t *testing.T, w *World, low int) {
 
 // size is the mesh of T-50: 1,000 nodes in four sites, in the plain run 200.
 func size() (nodes, segment int) {
-	if long() {
+	if testrun.Whole() {
 		return 1000, 250
 	}
 	return 200, 50
@@ -153,6 +146,7 @@ func size() (nodes, segment int) {
 // T-50: with lost records and stalling nodes a revocation reaches 99 % of 1,000 connected nodes in four sites within half a second, and
 // all of them within one.
 func TestT50RevocationAt1000(t *testing.T) {
+	t.Parallel()
 	nodes, segment := size()
 	w := world(t, Config{Seed: 1, Nodes: nodes, Segment: segment, Late: 0.001, Quiet: true})
 	began := time.Now()
@@ -171,7 +165,7 @@ func TestT50RevocationAt1000(t *testing.T) {
 
 // With flooding broken, digests and vectors alone bring it to everybody within 20 s.
 func TestT50DigestOnly(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	nodes, segment := size()
 	w := world(t, Config{Seed: 2, Nodes: nodes, Segment: segment, NoFlood: true, Quiet: true})
 	w.Start(time.Second)

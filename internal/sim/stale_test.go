@@ -12,6 +12,7 @@ import (
 // that the mesh is whole a minute after the signer is back. The signer itself is never stale, and where the root only warns nothing
 // happens at all.
 func TestStaleViewRestricts(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		nodes    int
 		restrict bool

@@ -32,6 +32,7 @@ func (n *simNode) gaps(since time.Duration) (out []time.Duration) {
 // The n-th failure costs U(0.5, 1) · min(cap, 2ⁿ s): up to 60 s in the first hour of absence, 10 min after that, 1 h after a day. It
 // never gives up.
 func TestBackoffBounds(t *testing.T) {
+	t.Parallel()
 	n, _ := alone(t)
 	s := n.s
 	s.runFor(3600 * second)

@@ -1,10 +1,10 @@
 package core
 
 import (
-	"os"
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/session"
 )
@@ -75,10 +75,8 @@ func (n *simNode) dialAnyway(m *simNode) {
 // Simultaneous dials, from both sides and from one, with random delays: there is never none after the first, and exactly one 3 s
 // after the last dial. 10,000 cases.
 func TestSimultaneousDials(t *testing.T) {
-	cases := uint64(10_000)
-	if os.Getenv("MESHKEY_E2E") == "" { // the plain run takes a tenth
-		cases = 1_000
-	}
+	t.Parallel()
+	cases := uint64(testrun.Cases(10_000, 1_000))
 	f := newFixture(t, 2)
 	ledger := f.ledger() // nothing changes it
 	for seed := range cases {
@@ -104,10 +102,8 @@ func TestSimultaneousDials(t *testing.T) {
 
 // The same with restarts, lost connections and lost power in between: exactly one session 3 s after the last of them. 10,000 cases.
 func TestDialsAndRestarts(t *testing.T) {
-	cases := uint64(10_000)
-	if os.Getenv("MESHKEY_E2E") == "" { // the plain run takes a tenth
-		cases = 1_000
-	}
+	t.Parallel()
+	cases := uint64(testrun.Cases(10_000, 1_000))
 	f := newFixture(t, 2)
 	ledger := f.ledger()
 	for seed := range cases {
@@ -327,6 +323,7 @@ func TestCloneAlarm(t *testing.T) {
 
 // A replacement of due keys is made before the old session breaks; the newer one wins at both ends, and there is always one.
 func TestReplaceMakesBeforeItBreaks(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(100) {
 		s := settledMesh(t, 2, seed)
 		old := s.shared(s.nodes[0], s.nodes[1])[0]

@@ -75,6 +75,7 @@ func TestAnnouncedAddressesAreKept(t *testing.T) {
 
 // In a large mesh a node that knows one address, its anchor's, is in the mesh within 5 s of a start without beacons.
 func TestAnchorBringsANodeBack(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, 20, 3)
 	s.runFor(2 * time.Minute)
 	me := s.nodes[4]
@@ -113,6 +114,7 @@ func (s *sim) nodeOf(id keys.NodeID) *simNode {
 
 // The anchor stays as long as it can be reached now and then, is not shed, and is replaced after an hour without it.
 func TestAnchorStaysAndIsReplaced(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, 12, 4)
 	s.runFor(10 * time.Minute)
 	me := s.nodes[0]
@@ -138,6 +140,7 @@ func TestAnchorStaysAndIsReplaced(t *testing.T) {
 
 // Of too many sessions the one with the anchor is not the one that is shed, however many its peer has.
 func TestAnchorIsNotShed(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, 40, 8)
 	s.runFor(2 * time.Minute)
 	me := s.nodes[7]
@@ -172,6 +175,7 @@ func TestAnchorIsNotShed(t *testing.T) {
 
 // Writes are rare: one for what a start brings, then none while nothing is news, and one at the stop only if something is.
 func TestPersistIsRare(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, 6, 5)
 	s.runFor(persistDelay + 5*second)
 	me := s.nodes[1]

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/session"
 )
 
@@ -149,7 +150,7 @@ func TestAllSilentWithoutBeacons(t *testing.T) {
 // A short sleep costs a ping; after one over 20 s the mesh is usable 3 s after waking; a very long one replaces all sessions and
 // waits for views again.
 func TestWake(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	for _, slept := range []time.Duration{8 * second, 30 * second, 300 * second, 8 * hour * second} {
 		for seed := range uint64(3) {
 			s := settledMesh(t, 3, seed)

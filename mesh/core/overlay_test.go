@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/beacon"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
 )
@@ -59,6 +60,7 @@ func (s *sim) wantOverlay(what string) {
 // A mesh of more than nine nodes is connected within 2 s of a start of everybody at once; within a minute everybody has 6 to 12
 // sessions, and after that next to nothing changes.
 func TestOverlayForms(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{10, 12, 25, 100} {
 		s := mesh(t, n, uint64(n))
 		s.runFor(2 * second)
@@ -84,6 +86,7 @@ func TestOverlayForms(t *testing.T) {
 
 // Half of the nodes vanish; the others are connected within 30 s.
 func TestOverlayAfterHalfVanished(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, 60, 3)
 	s.runFor(60 * second)
 	for _, n := range s.nodes[:30] {
@@ -100,7 +103,7 @@ func TestOverlayAfterHalfVanished(t *testing.T) {
 // A partition of 30 s, and one of ten minutes, heals within 10 s of the link's return, also if nothing was signed meanwhile; what was
 // signed on one side is known on the other then.
 func TestOverlayHeals(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	for _, cut := range []time.Duration{30 * second, 10 * time.Minute} {
 		for _, write := range []bool{false, true} {
 			s := mesh(t, 40, 4)
@@ -131,6 +134,7 @@ func TestOverlayHeals(t *testing.T) {
 // A user reaches every node of a large mesh, those without a session too; the session stays while there are streams and for ten
 // minutes after, and goes then.
 func TestWantInALargeMesh(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, 20, 5)
 	s.runFor(60 * second)
 	a := s.nodes[0]
@@ -175,6 +179,7 @@ func TestWantInALargeMesh(t *testing.T) {
 
 // A node that nothing is known of here is found by asking: the answer comes from those who hear it.
 func TestFind(t *testing.T) {
+	t.Parallel()
 	s := newSim(t, newFixture(t, 40), 6)
 	// Two links, joined by one seed: beacons do not cross.
 	s.mute = func(a, b *simNode) bool { return a.i < 20 != (b.i < 20) }
@@ -236,6 +241,7 @@ func TestFindIsBounded(t *testing.T) {
 
 // The members of whose whereabouts something is remembered are bounded.
 func TestKnownPeersAreBounded(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, maxKnown+200)
 	s := newSim(t, f, 8)
 	a := s.nodes[0]
@@ -253,7 +259,7 @@ func TestKnownPeersAreBounded(t *testing.T) {
 
 // On a crowded link beacons are rarer: twenty a second in all.
 func TestCrowdedLinkSlowsBeacons(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	s := mesh(t, 240, 9)
 	s.runFor(40 * second)
 	for _, n := range s.nodes {
@@ -272,6 +278,7 @@ func TestCrowdedLinkSlowsBeacons(t *testing.T) {
 
 // A session that was shed is not made again by either end at once.
 func TestShedStaysShed(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, 30, 10)
 	s.runFor(60 * second)
 	a := s.nodes[0]
@@ -290,6 +297,7 @@ func TestShedStaysShed(t *testing.T) {
 
 // A node that everybody had reason to dial has its degree again within half a minute.
 func TestSurplusIsShedSoon(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, 60, 12)
 	s.runFor(30 * second)
 	a := s.nodes[0]
@@ -314,6 +322,7 @@ func TestSurplusIsShedSoon(t *testing.T) {
 
 // Another view of the log in a node's beacons makes a few of those who hear it dial, not all.
 func TestOtherViewIsAskedByFew(t *testing.T) {
+	t.Parallel()
 	chosen, runs := 0, 10
 	s := mesh(t, 60, 12)
 	s.runFor(30 * second)
@@ -339,6 +348,7 @@ func TestOtherViewIsAskedByFew(t *testing.T) {
 
 // A revocation reaches everybody in a mesh of 120 within half a second.
 func TestRevocationFloodsTheOverlay(t *testing.T) {
+	t.Parallel()
 	s := mesh(t, 120, 11)
 	s.runFor(60 * second)
 	at := s.now
@@ -357,6 +367,7 @@ func findBody(n *simNode, hops uint64) session.Find {
 
 // A mesh that shrinks to nine members becomes a full one, also between two links that no beacon crosses.
 func TestShrunkMeshIsWhole(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(5) {
 		s := newSim(t, newFixture(t, 12), seed)
 		s.mute = func(a, b *simNode) bool { return a.i < 6 != (b.i < 6) }

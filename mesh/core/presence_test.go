@@ -90,6 +90,7 @@ func TestGonePeerGoesOffline(t *testing.T) {
 
 // Beacons are lost, sessions are healthy: nobody is pruned, no session closes. 40 % for an hour.
 func TestBeaconLossPrunesNobody(t *testing.T) {
+	t.Parallel()
 	for _, loss := range []float64{0.05, 0.4, 1} {
 		s := settledMesh(t, 3, 4)
 		s.loss = loss
@@ -104,6 +105,7 @@ func TestBeaconLossPrunesNobody(t *testing.T) {
 
 // Without sessions (their port is blocked, say) probes keep peers that lose 5 % of the beacons: 50 hosts, six hours, nobody pruned.
 func TestProbesPreventFalsePrunes(t *testing.T) {
+	t.Parallel()
 	s := newSim(t, newFixture(t, 2), 5)
 	s.loss = 0.05
 	s.handshake = func() time.Duration { return 1000 * hour * second }

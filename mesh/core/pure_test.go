@@ -1,6 +1,7 @@
 package core
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"go/ast"
@@ -11,12 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
 // storm is a mesh in which everything happens: loss, freezes, restarts, sleep, partitions, revocations.
 func storm(t testing.TB, seed uint64) string {
 	s := newSim(t, newFixture(t, 6), seed)
+	s.trace = sha256.New()
 	s.loss = 0.1
 	for _, n := range s.nodes {
 		s.in(s.between(0, 2*second), n.start)
@@ -72,6 +75,7 @@ func (n *simNode) runIfAsleep() {
 
 // The same seed gives the same effects, to the byte; another seed gives others. All storms end in a whole mesh with one view.
 func TestSameSeedSameTrace(t *testing.T) {
+	t.Parallel()
 	seen := map[string]bool{}
 	for seed := range uint64(8) {
 		a, b := storm(t, seed), storm(t, seed)
@@ -86,10 +90,8 @@ func TestSameSeedSameTrace(t *testing.T) {
 }
 
 func TestStorms(t *testing.T) {
-	n := uint64(100)
-	if os.Getenv("MESHKEY_E2E") == "" { // the plain run takes a tenth
-		n = 10
-	}
+	t.Parallel()
+	n := uint64(testrun.Cases(100, 10))
 	for seed := range n {
 		storm(t, 1000+seed)
 	}
@@ -265,7 +267,7 @@ func large(t testing.TB, n int) (*sim, *simNode) {
 
 // With 2,000 members a step does not walk them: heartbeats, beacons and entries cost the same as with 20.
 func TestStepsDoNotWalkAllMembers(t *testing.T) {
-	scenario(t)
+	testrun.Scenario(t)
 	cost := func(n int) (visits uint64) {
 		s, a := large(t, n)
 		m := s.nodes[1]

@@ -92,6 +92,7 @@ func TestFlood(t *testing.T) {
 
 // An honest relay of a long catch-up does not trip its neighbours: 300 entries reach everybody, and nobody is closed.
 func TestLongCatchUpIsNoFlood(t *testing.T) {
+	t.Parallel()
 	s := settledMesh(t, 4, 1)
 	since := s.now
 	var changes []trust.Change

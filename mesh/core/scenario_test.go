@@ -1,7 +1,6 @@
 package core
 
 import (
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -11,14 +10,6 @@ import (
 )
 
 const second = time.Second
-
-// scenario leaves a test that takes many seconds out of the plain run.
-func scenario(t testing.TB) {
-	t.Helper()
-	if os.Getenv("MESHKEY_E2E") == "" {
-		t.Skip("a long scenario: run it with MESHKEY_E2E=1")
-	}
-}
 
 // content is the object in a frame [kind, object].
 func content(body []byte) []byte {
@@ -163,6 +154,7 @@ func wantBetween(t testing.TB, what string, got, lo, hi time.Duration) {
 
 // All wanted sessions are there 2 s after a start of everybody at once, full, and stay.
 func TestAllSessionsWithinTwoSeconds(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{1, 2, 3, 5, 9} {
 		for seed := range uint64(20) {
 			s := mesh(t, n, seed)
@@ -183,6 +175,7 @@ func TestAllSessionsWithinTwoSeconds(t *testing.T) {
 // A host that comes to a running mesh is heard of by everybody, and hears of everybody, within 1.5 s; with half of the beacons lost too
 // in nearly all cases, and has its sessions within 2 s.
 func TestNewHostIsDiscovered(t *testing.T) {
+	t.Parallel()
 	for newcomer := range 4 {
 		for seed := range uint64(20) {
 			s := newSim(t, newFixture(t, 4), seed)

@@ -2,7 +2,6 @@ package core
 
 import (
 	"container/heap"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"hash"
@@ -30,7 +29,7 @@ type sim struct {
 	queue simQueue
 	seq   uint64
 	nodes []*simNode
-	trace hash.Hash
+	trace hash.Hash           // of every effect, where a test wants it
 	envs  map[string]BeaconIn // announcements by their envelope
 
 	delay     func() time.Duration // one way, of anything
@@ -114,7 +113,7 @@ type end struct {
 
 func newSim(t testing.TB, f *fixture, seed uint64) *sim {
 	s := &sim{
-		t: t, f: f, rng: rand.New(rand.NewPCG(seed, 1)), trace: sha256.New(), envs: map[string]BeaconIn{},
+		t: t, f: f, rng: rand.New(rand.NewPCG(seed, 1)), envs: map[string]BeaconIn{},
 		blocked: func(_, _ *simNode) bool { return false }, mute: func(_, _ *simNode) bool { return false },
 		onStep: func(*simNode) {},
 	}
@@ -242,6 +241,9 @@ func (n *simNode) step(ev Event) {
 	effects := n.core.Step(n.clock(), ev)
 	for _, e := range effects {
 		n.log = append(n.log, logged{n.s.now, e})
+		if n.s.trace == nil {
+			continue
+		}
 		if t, ok := e.(TrustChanged); ok {
 			t.Change.Entry = nil // a pointer; What says it all
 			fmt.Fprintf(n.s.trace, "%d %d %T %v\n", n.s.now, n.i, e, t)

@@ -40,6 +40,7 @@ func (s *sim) synced() bool {
 // A revocation that arrives is applied in the same step: the node's sockets are cut first, then it goes to every other session, ahead
 // of other frames; it is at everybody's within 100 ms, and nobody has a session with the revoked node any more.
 func TestRevocation(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(20) {
 		s := settledMesh(t, 5, seed)
 		a, b, victim := s.nodes[0], s.nodes[1], s.nodes[3]

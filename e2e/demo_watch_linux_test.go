@@ -1,8 +1,9 @@
-package demo_test
+package e2e
 
 import (
 	"bufio"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,18 +14,19 @@ import (
 	"testing"
 )
 
-// watch collects the addresses of every socket in the network of this test, which nobody but the demo uses.
-type watch struct {
+// sockets collects the addresses of every socket in the network of a demo, which only demos use: the hosts of scenarios have their own.
+type sockets struct {
+	pid   int
 	seen  map[string]bool
 	looks int
 }
 
-func newWatch() *watch { return &watch{seen: map[string]bool{}} }
+func newSockets(pid int) *sockets { return &sockets{pid: pid, seen: map[string]bool{}} }
 
-func (w *watch) look(t *testing.T) {
+func (w *sockets) look(t *testing.T) {
 	w.looks++
 	for _, table := range []string{"tcp", "tcp6", "udp", "udp6", "raw", "raw6"} {
-		f, err := os.Open("/proc/net/" + table)
+		f, err := os.Open(fmt.Sprintf("/proc/%d/net/%s", w.pid, table)) // of the process, not of a thread of ours
 		if err != nil {
 			continue
 		}
@@ -43,17 +45,18 @@ func (w *watch) look(t *testing.T) {
 				if a.IsUnspecified() && col == fields[2] {
 					continue // no remote end
 				}
-				w.seen[table+" "+a.String()] = true
-				if !a.IsLoopback() {
+				key := table + " " + a.String()
+				if !w.seen[key] && !a.IsLoopback() {
 					t.Errorf("a %s socket at %s is not on loopback", table, a)
 				}
+				w.seen[key] = true
 			}
 		}
 		f.Close()
 	}
 }
 
-func (w *watch) report(t *testing.T) {
+func (w *sockets) report(t *testing.T) {
 	if w.looks < 50 || len(w.seen) < 4 {
 		t.Errorf("saw only %d addresses in %d looks", len(w.seen), w.looks)
 	}

@@ -1,6 +1,4 @@
-//go:build linux
-
-package demo_test
+package e2e
 
 import (
 	"bufio"
@@ -9,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,19 +15,6 @@ import (
 	"github.com/sovereignmesh/meshkey/internal/demo"
 	"github.com/sovereignmesh/meshkey/internal/netns"
 )
-
-// The demo runs in a network of its own: every socket there is the demo's.
-func TestMain(m *testing.M) { os.Exit(netns.Main(m)) }
-
-// build makes the program.
-func build(t *testing.T) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "meshkey")
-	if out, err := exec.Command("go", "build", "-o", bin, "github.com/sovereignmesh/meshkey/cmd/meshkey").CombinedOutput(); err != nil {
-		t.Fatalf("building: %v\n%s", err, out)
-	}
-	return bin
-}
 
 // shortTemp makes a temporary directory with a short path: the sockets' paths are bounded by the system.
 func shortTemp(t *testing.T) string {
@@ -43,29 +27,17 @@ func shortTemp(t *testing.T) string {
 	return dir
 }
 
-func gone(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s", what)
-		}
-		<-tick.C
-	}
-}
-
 func empty(dir string) bool {
 	es, err := os.ReadDir(dir)
 	return err == nil && len(es) == 0
 }
 
-// TestStory runs the whole demo and watches every socket of its processes: all are loopback.
-func TestStory(t *testing.T) {
+// TestDemo runs the whole demo and watches every socket of its processes: all are loopback.
+func TestDemo(t *testing.T) {
 	netns.New(t)
-	bin, tmp := build(t), shortTemp(t)
-	cmd := exec.Command(bin, "demo", "--json=1")
+	t.Parallel()
+	tmp := shortTemp(t)
+	cmd := exec.Command(binary, "demo", "--json=1")
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	var out, words bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &words
@@ -74,7 +46,7 @@ func TestStory(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	watch := newWatch()
+	watch := newSockets(cmd.Process.Pid)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	var err error
@@ -105,14 +77,13 @@ func TestStory(t *testing.T) {
 	}
 }
 
-// TestEndings ends the demo in the middle, in the two ways a person has: all processes and files go.
-func TestEndings(t *testing.T) {
-	bin := build(t)
+// TestDemoEndings ends the demo in the middle, in the two ways a person has: all processes and files go.
+func TestDemoEndings(t *testing.T) {
 	for name, sig := range map[string]syscall.Signal{"interrupt": syscall.SIGINT, "kill": syscall.SIGKILL} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tmp := shortTemp(t)
-			cmd := exec.Command(bin, "demo")
+			cmd := exec.Command(binary, "demo")
 			cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 			out, err := cmd.StdoutPipe()
 			if err != nil {
@@ -137,7 +108,7 @@ func TestEndings(t *testing.T) {
 			if code := cmd.ProcessState.ExitCode(); sig == syscall.SIGINT && code != 130 {
 				t.Errorf("interrupted: exit %d (%v), want 130", code, err)
 			}
-			gone(t, fmt.Sprintf("children are left: %v", kids), func() bool {
+			eventually(t, fmt.Sprintf("all children %v are gone", kids), 3*time.Second, func() bool {
 				for _, pid := range kids {
 					if alive(pid) {
 						return false
@@ -145,19 +116,7 @@ func TestEndings(t *testing.T) {
 				}
 				return true
 			})
-			gone(t, "files are left", func() bool { return empty(tmp) })
+			eventually(t, "all files are gone", 3*time.Second, func() bool { return empty(tmp) })
 		})
-	}
-}
-
-func TestCleanUpRefuses(t *testing.T) {
-	dir := t.TempDir()
-	for _, d := range []string{dir, "/", filepath.Join(os.TempDir(), "other"), filepath.Join(os.TempDir(), "meshkey-demo-1", "..", "x"), ""} {
-		if err := demo.CleanUp(strings.NewReader(""), d); err == nil {
-			t.Errorf("%q removed", d)
-		}
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Error(err)
 	}
 }

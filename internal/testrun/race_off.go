@@ -1,0 +1,6 @@
+//go:build !race
+
+package testrun
+
+// Race reports whether the race detector watches.
+const Race = false
