@@ -64,7 +64,7 @@ approval ends with exit code 9; run it again later, or give --wait. On a member 
 	f.StringVar(&o.Mesh, "mesh", "", "with --request: the `id` of the mesh; an issuer shows it with meshkey status --json")
 	f.StringVar(&o.Request, "request", "", "write a request to this new `file`")
 	f.StringVar(&o.Response, "response", "", "take the answer to it from this `file`")
-	f.BoolVar(&o.Start, "start", false, "start the daemon in the background, too (asked on a terminal)")
+	f.BoolVar(&o.Start, "start", false, "start the daemon in the background, too (asked on a terminal, but not root)")
 	f.StringVar(&o.DaemonSecret, "daemon-passphrase-file", "", "seal this machine's own keys to the passphrase in `file`: the daemon then needs it at each start")
 	return cmd
 }

@@ -45,7 +45,7 @@ machine's own keys follow the [keys] table of meshkey.toml and the systemd crede
 	secretFlags(f, &o.Root)
 	f.StringSliceVar(&o.RootTo, "root-recipient", nil, "seal the root key to this age `recipient` instead of a passphrase, may be repeated")
 	f.StringSliceVar(&o.Plugins, "plugin", nil, "allow the age plugin of this `name` (keys.plugins), may be repeated")
-	f.BoolVar(&o.Start, "start", false, "start the daemon in the background, too (asked on a terminal)")
+	f.BoolVar(&o.Start, "start", false, "start the daemon in the background, too (asked on a terminal, but not root)")
 	f.StringVar(&o.DaemonSecret, "daemon-passphrase-file", "", "seal this machine's own keys to the passphrase in `file`: the daemon then needs it at each start")
 	return cmd
 }

@@ -110,7 +110,7 @@ func (c *cli) start(ctx context.Context, asked bool, secret string) (*startedDae
 		return nil, err
 	}
 	if !asked {
-		if !c.inTerm || c.json() {
+		if !c.inTerm || c.json() || c.root { // root has a service manager, whose daemon this one would keep out
 			return nil, nil
 		}
 		answer, err := c.ask(ctx, "Start the daemon now? [Y/n] ", "")
