@@ -38,6 +38,7 @@ const (
 	InviteRemove    Code = "invite.remove"    // session: invite id
 	InviteSpend     Code = "invite.spend"     // actor: new node; session: invite id
 	InviteRefuse    Code = "invite.refuse"    // actor: address; reason: used, expired, unknown
+	InviteDecline   Code = "invite.decline"   // actor: node; before: its address; session: invite id; the person there said no
 	RequestAdd      Code = "request.add"      // a machine waits for approval: actor: node; target: name wished; before: address; after: words
 	RequestApprove  Code = "request.approve"  // target: node; after: serial, name, words; session: invite id, or "file"
 	RequestDeny     Code = "request.deny"     // target: node; reason; session: invite id
@@ -64,7 +65,7 @@ func Codes() []Code {
 		DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, NodeLeave, IssuerInit, CertRenew,
 		SessionOpen, SessionClose, SessionRefuse, StreamOpen, StreamDeny, StreamClose, PeerPrune, InterfaceMute,
 		InterfaceUnmute, GrantAdd, GrantRemove, ServiceExpose, ServiceUnexpose, RouteEscalate, InviteCreate, InviteRemove,
-		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, ClockReset, NameConflict, NamePin,
+		InviteSpend, InviteRefuse, InviteDecline, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, ClockReset, NameConflict, NamePin,
 		CloneSuspect, RekeyFail, PanicRecover, AuditOpen, AuditGap, AuditRecover,
 	}
 }
@@ -75,7 +76,7 @@ func (c Code) Registered() bool {
 	case DaemonStart, DaemonStop, NodeInit, MeshCreate, NodeEnroll, NodeRevoke, NodeAdmit, NodeRefuse, NodeRotate, NodeLeave, IssuerInit, CertRenew,
 		SessionOpen, SessionClose, SessionRefuse, StreamOpen, StreamDeny, StreamClose, PeerPrune, InterfaceMute,
 		InterfaceUnmute, GrantAdd, GrantRemove, ServiceExpose, ServiceUnexpose, RouteEscalate, InviteCreate, InviteRemove,
-		InviteSpend, InviteRefuse, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, ClockReset, NameConflict, NamePin,
+		InviteSpend, InviteRefuse, InviteDecline, RequestAdd, RequestApprove, RequestDeny, GroupRotate, RootAccept, EntryApply, EntryReject, EvidenceAdd, ClockSkew, ClockReset, NameConflict, NamePin,
 		CloneSuspect, RekeyFail, PanicRecover, AuditOpen, AuditGap, AuditRecover:
 		return true
 	}

@@ -337,6 +337,7 @@ func TestQueryFilters(t *testing.T) {
 		{"one of the targets", Filter{Targets: []string{"pi4", "gpu1/*"}, Actors: []string{"nas"}}, 200, 1},
 		{"none of the actors", Filter{Actors: []string{"pi4"}}, 0, 0},
 		{"prefix", Filter{Target: "gpu1/*"}, 600, 1},
+		{"a service of this node", Filter{Targets: []string{"gpu1/none"}, Service: "ollama"}, 0, 0}, // these are another node's
 		{"verdict", Filter{Verdict: Allowed}, 400, 2},
 		{"since", Filter{Since: base.Add(599 * time.Minute), Code: "stream"}, 1, 600},
 		{"until", Filter{Until: base.Add(2 * time.Minute), Code: "stream"}, 2, 1},

@@ -80,6 +80,7 @@ type Filter struct {
 	Target       string    // the same
 	Actors       []string  // any of these, each as Actor; none: any
 	Targets      []string  // the same
+	Service      string    // beside Targets: a service of this node's own, which its records of streams and services name without the node
 	Session      string
 	Grant        string
 	Verdict      Verdict // None: any
@@ -98,12 +99,18 @@ func (f *Filter) Match(r *Record) bool {
 	switch {
 	case !f.Since.IsZero() && e.Time.Before(f.Since), !f.Until.IsZero() && !e.Time.Before(f.Until),
 		f.Code != "" && f.Code != string(e.Code) && f.Code != noun,
-		!matchText(f.Actor, e.Actor), !matchText(f.Target, e.Target), !matchAny(f.Actors, e.Actor), !matchAny(f.Targets, e.Target),
+		!matchText(f.Actor, e.Actor), !matchText(f.Target, e.Target), !matchAny(f.Actors, e.Actor), !f.matchTargets(noun, e.Target),
 		f.Session != "" && f.Session != e.Session, f.Grant != "" && f.Grant != e.Grant,
 		f.Verdict != None && f.Verdict != e.Verdict:
 		return false
 	}
 	return true
+}
+
+func (f *Filter) matchTargets(noun, target string) bool {
+	// Other records have a machine's name in the same place, and a stream to another node has that node before the service.
+	own := f.Service != "" && (noun == "stream" || noun == "service") && !strings.Contains(target, "/") && matchText(f.Service, target)
+	return own || (len(f.Targets) > 0 || f.Service == "") && matchAny(f.Targets, target)
 }
 
 func matchAny(patterns []string, s string) bool {

@@ -84,10 +84,12 @@ type Endpoint struct {
 	Service string
 	HTTP    bool
 	Port    uint16
+	// Warnings say what may keep it from working: it is down, or not known.
+	Warnings []Warning
 }
 
-// Connector opens streams. Resolve fails with NotFound for an unknown node and does not touch the network; if the grants held here
-// already say no it returns the endpoint *and* an error of [Refuse]. Open asks the peer; a refusal is a [Refuse] with the number of
+// Connector opens streams. Resolve fails with NotFound for an unknown node, and for a service that its node is known not to offer, which
+// it may ask once; if the grants held here already say no it returns the endpoint *and* an error of [Refuse]. Open asks the peer; a refusal is a [Refuse] with the number of
 // the peer's audit record, if it told one. Its context bounds the opening alone: the stream outlives it and belongs to the caller.
 // Repin makes a name mean another key than at its first use here; it is recorded before it is done.
 type Connector interface {

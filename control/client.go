@@ -300,8 +300,11 @@ func deadlineOf(ctx context.Context) time.Time {
 	return t
 }
 
-// Connect asks the daemon to listen, and calls fn with each event until ctx ends, fn fails, or the daemon goes away. The listener
-// lives as long as the call.
+// ErrGone is the end of a connect that neither side wanted: the daemon stopped, or started again.
+var ErrGone = errors.New("the daemon went away")
+
+// Connect asks the daemon to listen, and calls fn with each event until ctx ends, fn fails, or the daemon goes away (ErrGone). The
+// listener lives as long as the call.
 func (c *Client) Connect(ctx context.Context, r *ConnectRequest, fn func(*ConnectEvent) error) error {
 	resp, err := c.send(ctx, http.MethodPost, pathConnect, nil, r)
 	if err != nil {
@@ -326,11 +329,10 @@ func (c *Client) Connect(ctx context.Context, r *ConnectRequest, fn func(*Connec
 			return err
 		}
 	}
-	err = sc.Err()
-	if err == nil {
-		err = io.ErrUnexpectedEOF
+	if ctx.Err() != nil {
+		return AsError(ctx.Err())
 	}
-	return lost(ctx, err)
+	return Errorf(Failed, "meshkey status", "%w", ErrGone)
 }
 
 // Stream opens a stream to a service over a connection of its own. See [Spliced] for how it ends.

@@ -88,7 +88,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, by Caller) (Doc
 	out := &eventWriter{w: w, rc: http.NewResponseController(w), stop: cancel}
 	w.Header().Set("Content-Type", "application/jsonl")
 	w.Header().Set("Cache-Control", "no-store")
-	out.send(&ConnectEvent{Event: "listening", Listen: ln.Addr().String(), Target: req.Target, HTTP: e.HTTP, Note: note})
+	out.send(&ConnectEvent{Event: "listening", Listen: ln.Addr().String(), Target: req.Target, HTTP: e.HTTP, Note: note, Warnings: e.Warnings})
 	entrance := &forward.Entrance{
 		Allow: allow,
 		Open: func(ctx context.Context) (forward.Stream, error) {

@@ -301,6 +301,9 @@ type GrantResult struct {
 	Grant    Grant `json:"grant"`
 	Existing bool  `json:"existing,omitempty"` // nothing was written: it said so already
 	Spread
+	// Offered tells whether anybody the grant is about offers the service: yes, no, or unknown, for a node is told only of services it
+	// may use. Empty: not one service.
+	Offered  string    `json:"offered,omitempty"`
 	Warnings []Warning `json:"warnings,omitempty"`
 }
 

@@ -174,7 +174,7 @@ type Connection struct {
 }
 
 // ConnectEvent is one line of the answer to a ConnectRequest, a stream of JSON Lines. The first is "listening" or an error
-// document; "open" and "close" follow for each connection, "refused" for one that was not served, "failed" if the listener broke.
+// document, and one more follows when the daemon has come back; "open" and "close" follow for each connection, "refused" for one that was not served, "failed" if the listener broke.
 type ConnectEvent struct {
 	Envelope
 	Event    string `json:"event"` // listening | open | close | refused | failed
@@ -186,6 +186,8 @@ type ConnectEvent struct {
 	BytesOut int64  `json:"bytes_out,omitempty"` // to the mesh
 	Note     string `json:"note,omitempty"`      // such as: another port than asked for, and why
 	Error    *Error `json:"error,omitempty"`
+
+	Warnings []Warning `json:"warnings,omitempty"` // with listening: why connections may fail
 }
 
 func (*ConnectEvent) SchemaName() string { return "meshkey.connect/1" }

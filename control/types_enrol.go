@@ -36,6 +36,16 @@ type Invite struct {
 	Guest      bool        `json:"guest,omitempty"` // never renewed by itself
 	RenewUntil time.Time   `json:"renew_until,omitzero"`
 	Waiting    []string    `json:"waiting,omitempty"` // ids of requests that wait for approval
+	// Asking are machines that hold the invite in this moment, and have not asked to join yet.
+	Asking []InviteAsking `json:"asking,omitempty"`
+}
+
+// InviteAsking is a machine in front of the question whether to join: its screen shows the same words, unless somebody is in between.
+type InviteAsking struct {
+	NodeText string    `json:"node_short"`
+	Address  string    `json:"address"`
+	Since    time.Time `json:"since"`
+	Words    []string  `json:"words"`
 }
 
 // InviteUse is one machine that became a member by an invite. Words are those both ends showed.

@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/internal/netns"
 	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
@@ -39,6 +41,18 @@ func TestTwoNICs(t *testing.T) {
 	if nas.up("laptop") {
 		t.Error("nas has a session with a machine it has no way to")
 	}
+	dual.kill()
+	dual.extra = "[network]\nlisten = [\"10.9.0.2:7477\"]\n"
+	dual.start()
+	eventually(t, "dual and nas, where it listens", 1500*time.Millisecond, func() bool { return dual.up("nas") && nas.up("dual") })
+	var s control.Status
+	dual.document(&s, "status")
+	if !slices.Equal(s.Listen, []string{"10.9.0.2:7477"}) || len(s.Interfaces) != 1 {
+		t.Errorf("dual says that it listens on %v, and uses %+v", s.Listen, s.Interfaces)
+	}
+	eventually(t, "laptop's beacons come to where dual does not listen", 5*time.Second, func() bool {
+		return strings.Contains(dual.must("metrics"), `reason="elsewhere"`)
+	})
 }
 
 // TestDiscoveryIPv4Only has machines without IPv6 at all.

@@ -400,6 +400,21 @@ func TestPassphraseRecipientWork(t *testing.T) {
 	}
 }
 
+func TestNewPassphrases(t *testing.T) {
+	for pass, good := range map[string]bool{
+		"": false, "x": false, "swordfish": false, "correct hors": true, "correct hor": false, "aaaaaaaaaaaaaaaaaaaaaaaa": false, "abcdeabcdeabcde": false,
+		"abcdefabcdef": true, "äöüßéèäöüßéè": true, "äöüßéè": false,
+	} {
+		if err := CheckNewPassphrase(pass); (err == nil) != good || err != nil && !errors.Is(err, ErrWeakPassphrase) {
+			t.Errorf("%q: %v", pass, err)
+		}
+	}
+	// What a file was sealed to before stays good.
+	if _, err := PassphraseRecipient("x"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestParseRecipients(t *testing.T) {
 	fsys, mesh := durable.NewMem(), MeshID{1}
 	classic, err := age.GenerateX25519Identity()

@@ -25,6 +25,11 @@ const (
 	scryptWork = 18
 	// maxScryptWork is the most work a file may ask of us: four times ours, so that a planted file cannot ask for 4 GiB.
 	maxScryptWork = 20
+	// minPassphrase is the least length of a new passphrase, in characters: three or four words. Whoever steals the file has all the time
+	// there is, and a thousand machines try a billion guesses in two weeks.
+	minPassphrase = 12
+	// minPassphraseKinds is how many different characters it has at least, so that it is no key held down.
+	minPassphraseKinds = 6
 	// maxNodeText bounds what ParseNodeID looks at: the longest form with generous spacing.
 	maxNodeText = 256
 )

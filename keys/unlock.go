@@ -15,6 +15,8 @@ import (
 var (
 	// ErrPassphrase means the passphrase does not open the file: ask again.
 	ErrPassphrase = errors.New("wrong passphrase")
+	// ErrWeakPassphrase means a new passphrase is too easy to guess: choose a longer one.
+	ErrWeakPassphrase = fmt.Errorf("a new passphrase needs %d characters or more, of %d or more kinds", minPassphrase, minPassphraseKinds)
 	// ErrLocked means the file is sealed to something that was not given: another identity, or a passphrase.
 	ErrLocked = errors.New("key file is sealed to something else")
 )
@@ -22,6 +24,21 @@ var (
 // Recipient is who may open a key file. Its zero value is nobody and is refused.
 type Recipient struct {
 	to []age.Recipient
+}
+
+// CheckNewPassphrase refuses a passphrase that is easily guessed although each guess takes a second. It is for those who choose one: what a
+// file was sealed to before stays good, however short.
+func CheckNewPassphrase(passphrase string) error {
+	kinds := map[rune]bool{}
+	length := 0
+	for _, r := range passphrase {
+		kinds[r] = true
+		length++
+	}
+	if length < minPassphrase || len(kinds) < minPassphraseKinds {
+		return ErrWeakPassphrase
+	}
+	return nil
 }
 
 // PassphraseRecipient seals to a passphrase. Sealing and opening cost about a second and 256 MiB each, which is what makes

@@ -16,9 +16,10 @@ import (
 
 // interfacesChanged follows the host's interfaces: sockets, announced endpoints, and the core's idea of neighbours.
 func (n *Node) interfacesChanged(s netmon.Snapshot) {
+	s, listened := n.usable(s)
 	n.packets.Update(s)
 	eps := slices.Clone(n.cfg.Endpoints)
-	for _, ap := range s.Endpoints(n.port) {
+	for _, ap := range listened.Endpoints(n.port) {
 		if !slices.Contains(eps, ap) {
 			eps = append(eps, ap)
 		}

@@ -53,7 +53,9 @@
 // [Join] is the newcomer's side. It authenticates the mesh by the invite before it sends anything of itself: the issuer proves the
 // invite's secret and the node key the invite names, and the trust log must lead from the mesh id to that node's membership. The
 // issuer's side is one transaction of internal/enroll, recorded in the audit log before it has any effect. It serves 16 newcomers at a
-// time, 4 of one host and 8 of one invite, each for 30 seconds; those beyond are closed with code 9.
+// time, 4 of one host and 8 of one invite, each for 30 seconds and, while a person there is asked, three minutes; those beyond are closed with code 9.
+// Meanwhile it lists them with the words of their sessions (Node.Newcomers), so that two people can compare before one says yes. A newcomer
+// that closes normally in place of its request has said no, which is recorded; what it does not believe it closes as a protocol error.
 //
 // # A member's own key
 //

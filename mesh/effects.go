@@ -150,6 +150,10 @@ func (n *Node) datagram(p beacon.Packet) {
 			n.panicked("beacon", v)
 		}
 	}()
+	if n.elsewhere(p) {
+		n.count("beacon.drop.elsewhere")
+		return
+	}
 	now := time.Now()
 	h, err := n.receiver.Receive(p, now)
 	if err != nil {

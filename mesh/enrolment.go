@@ -44,7 +44,7 @@ func (n *Node) serveEnrolment(ctx context.Context, conn net.Conn, res *handshake
 	// Deadlines of reads do not bound a newcomer that does not take what it asked for.
 	late := time.AfterFunc(enrolTime, ctl.Reset)
 	defer late.Stop()
-	if err := conn.SetReadDeadline(time.Now().Add(enrolTime)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(enrolTime + confirmTime)); err != nil {
 		return
 	}
 	// Before a word about the mesh: somebody else may have found a used invite.
@@ -52,7 +52,9 @@ func (n *Node) serveEnrolment(ctx context.Context, conn net.Conn, res *handshake
 		ctl.Close(n.refuseEnrolment(ctl, res, src, err))
 		return
 	}
-	code, err := n.enrolPeer(ctl, res, src)
+	gone := n.atTheDoor(res, src)
+	code, err := n.enrolPeer(ctl, late, res, src)
+	gone()
 	if err != nil {
 		n.log.Info("enrolment failed", "from", src, "invite", res.Invite, "err", err)
 	}
@@ -71,8 +73,9 @@ func (n *Node) refuseEnrolment(ctl *session.Control, res *handshake.Result, src 
 	return session.CodeNotAdmitted
 }
 
-// syncing is one enrolment's copy of the trust exchange, fed from a log that others change: it reads, and applies nothing.
-func (n *Node) enrolPeer(ctl *session.Control, res *handshake.Result, src netip.AddrPort) (session.Code, error) {
+// enrolPeer is one enrolment's copy of the trust exchange, fed from a log that others change: it reads, and applies nothing. Once the
+// newcomer has begun to learn, late waits for a person there while nothing is to be sent.
+func (n *Node) enrolPeer(ctl *session.Control, late *time.Timer, res *handshake.Result, src netip.AddrPort) (session.Code, error) {
 	hub := trust.NewHub(readOnly{n.store})
 	sync := hub.NewSync(false)
 	start := time.Now()
@@ -92,15 +95,21 @@ func (n *Node) enrolPeer(ctl *session.Control, res *handshake.Result, src netip.
 		return session.CodeNormal, err
 	}
 	states := session.NewStates(start, true)
+	patience := enrolTime
 	for {
+		late.Reset(patience)
 		t, body, err := ctl.Receive()
+		late.Reset(enrolTime)
 		if err != nil {
 			return session.CodeNormal, fmt.Errorf("waiting for the request: %w", err)
 		}
-		if t == session.RecordHeartbeat {
+		switch t {
+		case session.RecordHeartbeat:
 			continue
-		}
-		if t != session.RecordControl {
+		case session.RecordClose:
+			return session.CodeNormal, n.declined(body, res, src)
+		case session.RecordControl:
+		default:
 			return session.CodeProtocol, session.ErrProtocol
 		}
 		b, err := session.ParseBody(body)
@@ -119,6 +128,7 @@ func (n *Node) enrolPeer(ctl *session.Control, res *handshake.Result, src netip.
 			if err := send(r.Send); err != nil {
 				return session.CodeNormal, err
 			}
+			patience = confirmTime
 		case session.KindEnroll:
 			return n.grantEnrolment(ctl, b.(session.Object).Raw, res, src, send)
 		case session.KindPending:

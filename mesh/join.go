@@ -34,6 +34,8 @@ var (
 	ErrInviteIssuer = errors.New("the issuer may not give this certificate")
 	// ErrWrongMesh: whoever answered cannot prove to be the mesh of the invite. Nothing was sent to it.
 	ErrWrongMesh = errors.New("what answered is not the mesh of this invite")
+	// ErrTooLate: the issuer has ended the session while the person was asked, after confirmTime, or has stopped.
+	ErrTooLate = errors.New("the issuer waits no longer; run the same command again, which shows other words")
 	// ErrNotConfirmed: the person said no. Nothing was sent.
 	ErrNotConfirmed = errors.New("not confirmed; nothing was sent and the invite is unused")
 )
@@ -182,11 +184,15 @@ func joinAt(ctx context.Context, cfg JoinConfig, at netip.AddrPort) (m *Membersh
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	j := &joiner{cfg: cfg, ctl: session.NewControl(conn, res.Keys, res.Role), res: res, conn: conn, start: time.Now()}
-	defer j.ctl.Close(session.CodeNormal)
+	code := session.CodeProtocol
+	defer func() { j.ctl.Close(code) }()
 	if err := conn.SetReadDeadline(time.Now().Add(enrolTime)); err != nil {
 		return nil, false, err
 	}
 	m, err = j.run(conn)
+	if err == nil || errors.Is(err, ErrNotConfirmed) || errors.Is(err, ErrWaiting) {
+		code = session.CodeNormal
+	}
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
 	}
@@ -237,7 +243,10 @@ func (j *joiner) request(conn net.Conn, offer Offer) error {
 	if err != nil {
 		return err
 	}
-	return j.ctl.SendBody(session.Object{K: session.KindEnroll, Raw: csr.Raw()})
+	if err := j.ctl.SendBody(session.Object{K: session.KindEnroll, Raw: csr.Raw()}); err != nil {
+		return fmt.Errorf("%w: %w", ErrTooLate, err)
+	}
+	return nil
 }
 
 // receive reads one control body.

@@ -89,8 +89,11 @@ const (
 	prepareTimeout = 4 * time.Second
 	// openWait is how long a stream waits for the peer's READY on the control session, which it may have overtaken.
 	openWait = 2 * time.Second
-	// enrolTime bounds a whole enrolment at the issuer.
+	// enrolTime bounds a whole enrolment at the issuer, but for the time in which a person at the newcomer compares words.
 	enrolTime = 30 * time.Second
+	// confirmTime is how long that may take: a call to somebody at the issuer. Only holders of an unused invite can hold a place so long,
+	// and one invite never has more than half of them.
+	confirmTime = 3 * time.Minute
 	// learnTick is how often a newcomer asks on for the mesh's log: what may be asked for at a time is answered in less. learnWrite
 	// bounds the wait for an issuer that takes nothing.
 	learnTick  = 50 * time.Millisecond

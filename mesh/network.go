@@ -23,6 +23,8 @@ type Network interface {
 	Packets() (Packets, error)
 	// Watch tells the host's interfaces at once and after each change, until ctx ends.
 	Watch(ctx context.Context, changed func(netmon.Snapshot)) error
+	// Listened returns what of the interfaces the listener accepts on, and whether that is all there are and will be.
+	Listened(s netmon.Snapshot) (part netmon.Snapshot, all bool)
 }
 
 // Packets are a node's beacon sockets.
@@ -74,11 +76,8 @@ func (h *HostNetwork) Listen(ctx context.Context) (net.Listener, error) {
 	var all []net.Listener
 	port := h.At[0].Port()
 	for _, at := range h.At {
-		addr := ":" + strconv.Itoa(int(port))
-		if at.Addr().IsValid() && !at.Addr().IsUnspecified() {
-			addr = netip.AddrPortFrom(at.Addr(), port).String()
-		}
-		ln, err := lc.Listen(ctx, "tcp", addr)
+		network, addr := listenOn(at.Addr(), port)
+		ln, err := lc.Listen(ctx, network, addr)
 		if err != nil {
 			for _, l := range all {
 				l.Close()
@@ -92,6 +91,17 @@ func (h *HostNetwork) Listen(ctx context.Context) (net.Listener, error) {
 		return all[0], nil
 	}
 	return newMultiListener(all), nil
+}
+
+// listenOn is what the system is asked for.
+func listenOn(a netip.Addr, port uint16) (network, addr string) {
+	switch {
+	case everyAddress(a):
+		return "tcp", ":" + strconv.Itoa(int(port))
+	case a == netip.IPv4Unspecified():
+		return "tcp4", ":" + strconv.Itoa(int(port)) // of IPv4 alone: Go would take 0.0.0.0 for every address of both families
+	}
+	return "tcp", netip.AddrPortFrom(a, port).String()
 }
 
 // multiListener accepts on several addresses of one port.

@@ -120,6 +120,7 @@ type Node struct {
 	connSeq    atomic.Uint64
 	presented  atomic.Pointer[handshake.Local]
 	endpointsA atomic.Pointer[[]netip.AddrPort] // announced
+	heardOn    atomic.Pointer[[]int]            // interfaces whose beacons count; nil: all
 	record     atomic.Pointer[[]byte]           // own newest beacon envelope
 	interval   atomic.Int64                     // of beacons, as announced, in ns
 	crowd      atomic.Int64                     // others heard on the most crowded interface
@@ -152,6 +153,7 @@ type Node struct {
 	signedAt   time.Time                          // when that was made
 	refusals   map[keys.NodeID]refusal            // how peers ended sessions that never were full
 	lifeAsked  map[core.SessionID]lifeQuestion    // what this node has asked about its own key
+	newcomers  map[*Newcomer]struct{}             // enrolments under way here
 	changed    chan struct{}                      // closed and replaced when a session's state changes
 	interfaces []interfaceView                    //
 }
@@ -201,8 +203,8 @@ func New(cfg Config) (*Node, error) {
 		services: map[string]*service{}, links: map[core.SessionID]*link{}, dials: map[core.DialID]context.CancelFunc{},
 		knownAddrs: map[netip.Addr]int{}, fullAddrs: map[netip.Addr]int{}, endpoints: map[keys.NodeID][]netip.AddrPort{},
 		presence: map[keys.NodeID]presence{}, dialErrs: map[keys.NodeID]string{}, records: map[keys.NodeID][]byte{}, told: map[keys.NodeID]told{}, refusals: map[keys.NodeID]refusal{},
-		lifeAsked: map[core.SessionID]lifeQuestion{},
-		changed:   make(chan struct{}), trustKick: make(chan struct{}, 1), svcKick: make(chan struct{}, 1),
+		lifeAsked: map[core.SessionID]lifeQuestion{}, newcomers: map[*Newcomer]struct{}{},
+		changed: make(chan struct{}), trustKick: make(chan struct{}, 1), svcKick: make(chan struct{}, 1),
 	}
 	n.ctx, n.cut = context.WithCancel(context.Background())
 	n.cert.Store(cfg.Certificate)
@@ -264,6 +266,7 @@ func (n *Node) Run(ctx context.Context) error {
 		return err
 	}
 	defer n.packets.Close()
+	n.usable(nil)
 
 	// The inner context outlives ctx a little: peers are told before connections are cut.
 	inner := n.ctx

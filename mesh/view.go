@@ -34,9 +34,11 @@ type PeerInfo struct {
 	HealthAt   time.Time         // when that was said; by the peer's own clock if it was passed on
 	HealthTold bool              // signed by the peer, passed on by others: it has no session with this node
 	Services   []session.Service // that this node may use there
-	View       string            // its trust view against this node's: same, other; empty if it is not known
-	ViewAt     time.Time         // when it told
-	HeadTime   int64             // of the newest head it holds, unix seconds; 0: it told of none
+	// ServicesTold: the peer has told them in this session; none at all is also an answer.
+	ServicesTold bool
+	View         string    // its trust view against this node's: same, other; empty if it is not known
+	ViewAt       time.Time // when it told
+	HeadTime     int64     // of the newest head it holds, unix seconds; 0: it told of none
 }
 
 // Peers lists every member but this node, by name.
@@ -131,7 +133,7 @@ func (n *Node) describeLink(i *PeerInfo, l *link) {
 		}
 	}
 	if s := l.services.Load(); s != nil {
-		i.Services = s.List
+		i.Services, i.ServicesTold = s.List, true
 	}
 }
 

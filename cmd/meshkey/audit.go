@@ -51,8 +51,10 @@ func newAuditLog(c *cli) *cobra.Command {
   meshkey audit log --earlier 1                  what was recorded before the last rotation
   meshkey audit log --offline --state DIR/left-1
   meshkey audit log --json=1 --from 18000`,
-		Long: `A filter is FIELD=VALUE with code, actor, target or verdict; all must match. A machine's name finds what all keys did that
-ever had it, revoked and rotated ones included; those are shown with the beginning of their id. With --json=1 each entry is one line.
+		Long: `A filter is FIELD=VALUE with code, actor, target or verdict; all must match. A code is noun.verb or a noun alone; an actor or a target
+may end in *. A machine's name finds what all keys did that ever had it, revoked and rotated ones included; those are shown with the beginning
+of their id. target=NODE/SERVICE finds a service on every machine alike: on NODE itself, where its records say SERVICE alone, on those that
+have used it, and where it was granted. With --json=1 each entry is one line.
 
 Each key of this machine has a log of its own, which commits to the one before: --earlier reads those. --offline reads the state directory itself,
 which may be a copy, or the folder of a membership that has ended. Reading is not verifying: meshkey audit verify does that, for all of them.`,

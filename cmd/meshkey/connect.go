@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -32,8 +33,9 @@ func newConnect(c *cli) *cobra.Command {
   meshkey connect gpu1/ollama -L 127.0.0.1:8080
   meshkey connect nas/postgres --format env
   ssh -o ProxyCommand="meshkey connect nas/ssh --stdio" nas`,
-		Long: `Prints the address and serves it until it is interrupted. Only your own programs are served there: other users of this machine are
-refused. A denial names the permission that is missing, the nearest one there is, and the number of the record in the peer's audit log.`,
+		Long: `Prints the address and serves it until it is interrupted, also over a restart of the daemon; a peer whose key changes is found again by
+its name. Only your own programs are served there: other users of this machine are
+refused. It ends with code 4 if the peer has no such service, and warns if that is down or cannot be known now. A denial names the permission that is missing, the nearest one there is, and the number of the record in the peer's audit log.`,
 		Args: exactly("NODE/SERVICE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Target = args[0]
@@ -71,13 +73,62 @@ func runConnect(ctx context.Context, c *cli, o connectOptions) error {
 		}
 		return c.stdio(ctx, client, r)
 	}
-	return client.Connect(ctx, r, func(ev *control.ConnectEvent) error {
-		if c.json() {
-			return control.WriteDocument(c.out, ev)
+	return c.held(ctx, client, r, o)
+}
+
+const (
+	// comeBack is how long a held address waits for its daemon, which begins anew when this machine's key changes or it is updated.
+	comeBack = 30 * time.Second
+	// comeBackPoll is how soon it looks, and twice as late each time up to comeBackMax: what it asks may end in others' audit logs.
+	comeBackPoll = 100 * time.Millisecond
+	comeBackMax  = 2 * time.Second
+)
+
+// held keeps an address until ctx ends, also over a restart of the daemon. The target is a name: after the peer's key has changed, new
+// connections go to the new one.
+func (c *cli) held(ctx context.Context, client *control.Client, r *control.ConnectRequest, o connectOptions) error {
+	listening, broken := false, false
+	var late time.Time // zero while it is held
+	pause := comeBackPoll
+	for {
+		err := client.Connect(ctx, r, func(ev *control.ConnectEvent) error {
+			again := listening
+			switch ev.Event {
+			case "listening":
+				listening, late, r.Listen, pause = true, time.Time{}, ev.Listen, comeBackPoll
+			case "failed":
+				broken = true
+			}
+			if c.json() {
+				return control.WriteDocument(c.out, ev)
+			}
+			if again && ev.Event == "listening" {
+				c.warn(ev.Warnings)
+				c.say("Serving again on %s.", clean(ev.Listen))
+				return nil
+			}
+			c.showEvent(ev, o)
+			return nil
+		})
+		// Once it waits, all but a mistake in the request may pass: a daemon that has just begun knows little of its peers.
+		e := control.AsError(err)
+		gone := errors.Is(err, control.ErrGone) || !late.IsZero() && e != nil && e.Code != control.Usage
+		if !gone || !listening || broken || ctx.Err() != nil {
+			return err
 		}
-		c.showEvent(ev, o)
-		return nil
-	})
+		if late.IsZero() {
+			late = time.Now().Add(comeBack)
+			c.say("The daemon went away; waiting for it to come back.")
+		} else if time.Now().After(late) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, comeBackMax)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (c *cli) showEvent(ev *control.ConnectEvent, o connectOptions) {
@@ -89,6 +140,7 @@ func (c *cli) showEvent(ev *control.ConnectEvent, o connectOptions) {
 		if ev.Note != "" {
 			c.say("%s", clean(ev.Note))
 		}
+		c.warn(ev.Warnings)
 		c.say("Serving your programs until Ctrl-C.")
 	case "refused":
 		c.say("refused %s", clean(ev.From))

@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,6 +23,7 @@ type daemonOptions struct {
 	LogLevel string
 	// ExitWith is an inherited descriptor; the daemon stops when it reaches its end. -1 for none.
 	ExitWith int
+	Stop     bool
 }
 
 func newDaemon(c *cli) *cobra.Command {
@@ -31,14 +33,16 @@ func newDaemon(c *cli) *cobra.Command {
 		Short: "Run the daemon in the foreground",
 		Example: `  meshkey daemon
   meshkey daemon --state ./node2 --log-level debug
+  meshkey daemon --stop
   systemctl enable --now meshkey`,
-		Long: `Reads meshkey.toml; a missing file is all defaults. Stops in order on SIGTERM and SIGINT. The log goes to stderr.`,
+		Long: `Reads meshkey.toml (docs/configuration.md lists its keys, and their MESHKEY_ variables); a missing file is all defaults. Stops in order on SIGTERM and SIGINT. The log goes to stderr.`,
 		Args: none(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDaemon(cmd.Context(), c, o) },
 	}
 	f := cmd.Flags()
 	secretFlags(f, &o.Secret)
 	f.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error, in place of the file's `level`")
+	f.BoolVar(&o.Stop, "stop", false, "stop the daemon that runs, in order")
 	f.IntVar(&o.ExitWith, "exit-with-fd", -1, "stop when this inherited descriptor reaches its end")
 	f.Lookup("exit-with-fd").Hidden = true
 	return cmd
@@ -49,9 +53,12 @@ func runDaemon(ctx context.Context, c *cli, o daemonOptions) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := config.Load(p.Config)
+	if o.Stop {
+		return c.stopDaemon(ctx, control.NewClient(p.Socket))
+	}
+	cfg, err := c.config()
 	if err != nil {
-		return control.Errorf(control.Usage, "correct the file, or give another with --config", "%w", err)
+		return err
 	}
 	if o.LogLevel != "" {
 		// Checked by the same rules as the file's key.
@@ -102,6 +109,29 @@ func runDaemon(ctx context.Context, c *cli, o daemonOptions) error {
 		return nil // asked to stop, and stopped
 	}
 	return err
+}
+
+// stopPoll is how often a daemon that was asked to stop is looked at.
+const stopPoll = 50 * time.Millisecond
+
+// stopDaemon asks the daemon to stop, and waits until it does not answer any more.
+func (c *cli) stopDaemon(ctx context.Context, client *control.Client) error {
+	if err := client.Shutdown(ctx); err != nil {
+		return err
+	}
+	for late := time.Now().Add(startWait); ; {
+		if _, err := client.Version(ctx); control.AsError(err) != nil && control.AsError(err).Code == control.NotRunning {
+			return c.print(&control.Empty{}, func() { c.say("The daemon has stopped. Start it: meshkey daemon") })
+		}
+		if time.Now().After(late) {
+			return control.Errorf(control.Unreachable, "look at its log", "the daemon was asked to stop, and still answers")
+		}
+		select {
+		case <-time.After(stopPoll):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // logger writes to stderr, with the configuration's level and format.

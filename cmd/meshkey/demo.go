@@ -12,6 +12,9 @@ import (
 	"github.com/sovereignmesh/meshkey/internal/demo"
 )
 
+// demoTakes is how long the demo is; twenty of them are the silence after which a peer is pruned.
+const demoTakes = "about 25 seconds"
+
 func newDemo(c *cli) *cobra.Command {
 	cleanUp, simulated := "", simOptions{}
 	cmd := &cobra.Command{
@@ -21,7 +24,7 @@ func newDemo(c *cli) *cobra.Command {
   meshkey demo --json=1
   meshkey demo --nodes 1000 --revoke    simulated: how a revocation spreads, as a curve`,
 		Long: `Founds a mesh in a temporary directory, enrols two more daemons, denies, allows and uses a service, revokes a node under a live
-stream, freezes one until it is pruned, and edits an audit log until verification fails. Takes about 40 seconds, needs no root, opens
+stream, freezes one until it is pruned, and edits an audit log until verification fails. Takes ` + demoTakes + `, needs no root, opens
 nothing beyond loopback, and leaves nothing behind. Exits with 1 if any step did not really happen.`,
 		Args: none(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -56,7 +59,7 @@ func runDemo(ctx context.Context, c *cli) error {
 		return err
 	}
 	began := time.Now()
-	c.say("Three daemons, one mesh, on this machine's loopback only. This takes about 40 seconds.")
+	c.say("Three daemons, one mesh, on this machine's loopback only. This takes %s.", demoTakes)
 	r, err := demo.Run(ctx, demo.Options{Binary: self, Step: func(s demo.Step) { c.showStep(s, time.Since(began)) }})
 	if r != nil {
 		if perr := c.print(&demoDocument{Result: *r}, func() {}); perr != nil {

@@ -26,6 +26,7 @@ type enrollOptions struct {
 	Request      string // file
 	Response     string // file
 	DaemonSecret string // file
+	Start        bool
 }
 
 func newEnroll(c *cli) *cobra.Command {
@@ -33,20 +34,24 @@ func newEnroll(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enroll [INVITE | -]",
 		Short: "Join a mesh with an invite, or by two files",
-		Example: `  meshkey enroll mk1iabc…        the line meshkey invite has printed on an issuer
+		Example: `  meshkey enroll mk1iabc…                      the line meshkey invite has printed on an issuer
+  meshkey enroll mk1iabc… --start              and run its daemon
   meshkey enroll - < invite.txt
   meshkey enroll --wait mk1iabc…               wait until an admin has approved it
   meshkey enroll --mesh ID --request gpu3.mkq  without a network: carry the file to an issuer (meshkey approve gpu3.mkq) …
   meshkey enroll --response gpu3.mkr           … and its answer back`,
-		Long: `Shows the mesh and three confirmation words, and asks. The issuer shows the same words: compare them if you did not carry the
-invite yourself. Nothing but this machine's public key is sent before. If the answer gets lost, run it again with the same invite.
+		Long: `Shows the mesh and three confirmation words, and asks. If you did not carry the invite yourself, compare the words before you say yes: the
+issuer shows them meanwhile, in "meshkey invite ls" and in "meshkey invite NAME --wait". Nothing but this machine's public key is sent before. If the answer gets lost, run it again with the same invite.
 Without INVITE it is taken from MESHKEY_INVITE, from the systemd credential meshkey.invite, or asked for. An invite that needs an
 approval ends with exit code 9; run it again later, or give --wait. On a member it renews the membership.`,
-		Args: between(0, 1, "INVITE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				o.Invite = args[0]
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > maxPieces {
+				return control.Errorf(control.Usage, "meshkey enroll --help", "these are too many arguments for an invite")
 			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Invite = strings.Join(args, " ") // a paste may have been broken into several
 			return runEnroll(cmd.Context(), c, o)
 		},
 	}
@@ -59,6 +64,7 @@ approval ends with exit code 9; run it again later, or give --wait. On a member 
 	f.StringVar(&o.Mesh, "mesh", "", "with --request: the `id` of the mesh; an issuer shows it with meshkey status --json")
 	f.StringVar(&o.Request, "request", "", "write a request to this new `file`")
 	f.StringVar(&o.Response, "response", "", "take the answer to it from this `file`")
+	f.BoolVar(&o.Start, "start", false, "start the daemon in the background, too (asked on a terminal)")
 	f.StringVar(&o.DaemonSecret, "daemon-passphrase-file", "", "seal this machine's own keys to the passphrase in `file`: the daemon then needs it at each start")
 	return cmd
 }
@@ -80,7 +86,7 @@ func runEnroll(ctx context.Context, c *cli, o enrollOptions) error {
 	if err != nil {
 		return err
 	}
-	inv, err := identity.ParseInvite(text)
+	inv, err := identity.ParseInvite(inviteIn(text))
 	if err != nil {
 		// The text is a secret: it is not repeated.
 		return control.Errorf(control.Usage, "copy the whole line that begins with mk1i", "%w", err)
@@ -124,7 +130,7 @@ func runEnroll(ctx context.Context, c *cli, o enrollOptions) error {
 	if err != nil {
 		return err
 	}
-	return c.enrolled(d, p.State)
+	return c.enrolled(ctx, d, o, p.State)
 }
 
 func checkWishes(name string, tags []string) error {
@@ -140,17 +146,16 @@ func checkWishes(name string, tags []string) error {
 }
 
 // enrolled shows a membership.
-func (c *cli) enrolled(d *enrollDocument, state string) error {
+func (c *cli) enrolled(ctx context.Context, d *enrollDocument, o enrollOptions, state string) error {
 	d.StateDir = state
-	return c.print(d, func() {
+	return c.begun(ctx, d, &d.Daemon, func() {
 		how := "is"
 		if d.Renewed {
 			how = "stays"
 		}
 		c.say("This machine %s %q in mesh %q now, with %s.", how, d.Node.Name, d.Mesh.Name, plural(uint64(max(d.Members-1, 0)), "other member"))
 		table(c.out, [][]string{{"node", d.Node.Name, d.NodeText}, {"mesh", d.Mesh.Name, d.Mesh.ID}, {"until", moment(d.NotAfter), "the daemon renews it before that, if it is no guest's"}})
-		c.say("Start it: meshkey daemon        Then: meshkey status")
-	})
+	}, o.Start, o.DaemonSecret, "meshkey status")
 }
 
 // enrollRequestFile writes a request to a file.
@@ -209,7 +214,7 @@ func enrollResponseFile(ctx context.Context, c *cli, o enrollOptions, state stri
 	if err != nil {
 		return err
 	}
-	return c.enrolled(d, state)
+	return c.enrolled(ctx, d, o, state)
 }
 
 func (c *cli) showOffer(of offer) {
@@ -221,6 +226,17 @@ func (c *cli) showOffer(of offer) {
 	}
 	c.say("you are  %s", clean(name))
 	c.say("words    %s", clean(fmt.Sprintf("%s · %s · %s", of.Words[0], of.Words[1], of.Words[2])))
+}
+
+// maxPieces bounds the arguments an invite may have been broken into.
+const maxPieces = 256
+
+// inviteIn finds the invite in what was pasted: with a prompt and the command before it, perhaps.
+func inviteIn(s string) string {
+	if i := strings.Index(s, "mk1i"); i > 0 {
+		return s[i:]
+	}
+	return s
 }
 
 // inviteCredential is the invite's name in systemd's $CREDENTIALS_DIRECTORY.
@@ -253,10 +269,20 @@ func (c *cli) inviteText(ctx context.Context, arg string) (string, error) {
 	return c.pastedInvite(ctx)
 }
 
-// pastedInvite reads an invite from stdin: one line.
+// pastedInvite reads an invite from stdin: one line, or several up to an empty one if a terminal has broken it.
 func (c *cli) pastedInvite(ctx context.Context) (string, error) {
 	if c.inTerm {
 		c.say("Paste the invite and press Enter:")
 	}
-	return c.line(ctx)
+	text := ""
+	for {
+		line, err := c.line(ctx)
+		if err != nil && (text == "" || ctx.Err() != nil) {
+			return "", err
+		}
+		text += line
+		if _, bad := identity.ParseInvite(inviteIn(text)); err != nil || line == "" || bad == nil || len(text) > maxLine {
+			return text, nil
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/sovereignmesh/meshkey/control"
 )
@@ -27,9 +28,31 @@ func execute(ctx context.Context, c *cli, args []string) int {
 	if code, ok := errors.AsType[exitWith](err); ok {
 		return int(code)
 	}
-	e := control.AsError(err)
+	e := c.beginning(control.AsError(err))
 	c.explain(e)
 	return int(e.Code)
+}
+
+// firstSteps is what a machine that is in no mesh needs.
+const firstSteps = "meshkey init --mesh NAME, or meshkey enroll INVITE"
+
+// beginning turns "start the daemon" and "look at the keys" into the step before them, on a machine that is in no mesh yet.
+func (c *cli) beginning(e *control.Error) *control.Error {
+	rest, circular := strings.CutPrefix(e.Next, "meshkey daemon")
+	if !circular {
+		rest, circular = strings.CutPrefix(e.Next, "meshkey keys ls")
+	}
+	if !circular || c.system.Member == nil {
+		return e
+	}
+	p, err := c.paths()
+	if err != nil || c.system.Member(p.State) {
+		return e
+	}
+	first := *e
+	first.Message += ", and there is no membership in " + p.State
+	first.Next = firstSteps + rest
+	return &first
 }
 
 // explain says what went wrong and what to do about it.

@@ -94,6 +94,9 @@ func runGrant(ctx context.Context, c *cli, o grantOptions, now time.Time) error 
 		fmt.Fprintln(c.out, clean(res.Grant.ID+"  "+grantText(res.Grant)))
 		c.say("%s.  Undo: meshkey ungrant %s", clean(spread(res.Spread)), clean(res.Grant.ID))
 		c.warn(res.Warnings)
+		if res.Offered == "unknown" {
+			c.say("Whether it is offered now is not known here: a machine tells its services to those who may use them.")
+		}
 	})
 }
 

@@ -19,6 +19,7 @@ type initOptions struct {
 	RootTo       []string
 	Plugins      []string
 	DaemonSecret string // file
+	Start        bool
 }
 
 func newInit(c *cli) *cobra.Command {
@@ -27,6 +28,7 @@ func newInit(c *cli) *cobra.Command {
 		Use:   "init --mesh NAME [--name NAME]",
 		Short: "Found a mesh with this machine as its first member and issuer",
 		Example: `  meshkey init --mesh homelab --name nas
+  meshkey init --mesh homelab --start          and run it
   meshkey init --mesh homelab --passphrase-file /root/mesh.pass
   meshkey init --mesh homelab --root-recipient age1pq1…`,
 		Long: `The root key is sealed to a passphrase. Keep both safe and apart: the daemon never needs them, but a lost issuer or a
@@ -43,6 +45,7 @@ machine's own keys follow the [keys] table of meshkey.toml and the systemd crede
 	secretFlags(f, &o.Root)
 	f.StringSliceVar(&o.RootTo, "root-recipient", nil, "seal the root key to this age `recipient` instead of a passphrase, may be repeated")
 	f.StringSliceVar(&o.Plugins, "plugin", nil, "allow the age plugin of this `name` (keys.plugins), may be repeated")
+	f.BoolVar(&o.Start, "start", false, "start the daemon in the background, too (asked on a terminal)")
 	f.StringVar(&o.DaemonSecret, "daemon-passphrase-file", "", "seal this machine's own keys to the passphrase in `file`: the daemon then needs it at each start")
 	return cmd
 }
@@ -87,7 +90,7 @@ func runInit(ctx context.Context, c *cli, o initOptions) error {
 		return err
 	}
 	d.StateDir = p.State
-	return c.print(d, func() {
+	return c.begun(ctx, d, &d.Daemon, func() {
 		c.say("Created mesh %q with this machine as its first member and issuer.", d.Mesh.Name)
 		table(c.out, [][]string{{"node", d.Node.Name, d.NodeText}, {"mesh", d.Mesh.Name, d.Mesh.ID}, {"root key", d.RootFile}})
 		to := "your passphrase"
@@ -95,8 +98,7 @@ func runInit(ctx context.Context, c *cli, o initOptions) error {
 			to = "the recipients you gave"
 		}
 		c.say("The root key is sealed to %s: copy it to a safe place off this machine: meshkey root export --out %s-root.age", to, d.Mesh.Name)
-		c.say("Start it: meshkey daemon        Add a machine: meshkey invite NAME")
-	})
+	}, o.Start, o.DaemonSecret, "meshkey invite NAME, for another machine")
 }
 
 // machineName returns the name given or, if there is none, the host's in the alphabet of names.

@@ -30,14 +30,16 @@ func newInvite(c *cli) *cobra.Command {
 	o := inviteOptions{}
 	cmd := &cobra.Command{
 		Use:   "invite NAME",
-		Short: "Print an invite for another machine",
+		Short: "Print the command by which another machine joins",
 		Example: `  meshkey invite gpu1 --tag gpu --allow nas/postgres
   meshkey invite gpu1 --for 10m | ssh gpu1 meshkey enroll --yes -
   meshkey invite rack --uses 12 --require-approval
   meshkey invite visitor --guest 8h --qr --wait
   meshkey invite ls
   meshkey invite rm 0102030405060708`,
-		Long: `The invite is a secret: whoever has it first becomes NAME. It is good for one use and one hour, or for a day if each request needs an
+		Long: `Prints one line to paste on the other machine, which shows three words there and asks. Whoever carries the line themselves can say yes; if it went
+through other hands, compare the words: this machine shows them while the other asks, with --wait or in "meshkey invite ls".
+The invite is a secret: whoever has it first becomes NAME. It is good for one use and one hour, or for a day if each request needs an
 approval. Name and tags are fixed here; the newcomer cannot choose them. Several machines become NAME-1, NAME-2 and so on. For a machine
 that is a member already it renews the membership, with the tags it has. Machines named "ls" or "rm" cannot be invited by this form.`,
 		Args: exactly("NAME"),
@@ -114,15 +116,18 @@ func runInvite(ctx context.Context, c *cli, o inviteOptions, now time.Time) erro
 		return err
 	}
 	err = c.print(res, func() {
-		fmt.Fprintln(c.out, clean(res.Text))
+		fmt.Fprintln(c.out, "meshkey enroll "+clean(res.Text))
 		if o.QR {
 			qrterminal.GenerateHalfBlock(res.Text, qrterminal.L, c.err)
 		}
-		c.say("On %s run:  meshkey enroll (and this line).  It is a secret, good for %s until %s.", clean(res.Invite.Name), plural(uint64(max(res.Invite.Uses, 1)), "use"), moment(res.Invite.Expires))
+		c.say("Paste this line on %s.  It is a secret, good for %s until %s.", clean(res.Invite.Name), plural(uint64(max(res.Invite.Uses, 1)), "use"), moment(res.Invite.Expires))
 		if len(res.Invite.Allow) > 0 {
 			c.say("It may use %s at once.", clean(join(res.Invite.Allow)))
 		}
 		c.warn(res.Warnings)
+		if wait == 0 {
+			c.say("To see the words it shows before it joins: meshkey invite ls, while it asks")
+		}
 		c.say("Undo: meshkey invite rm %s", clean(res.Invite.ID))
 	})
 	if err != nil || wait == 0 {
@@ -148,6 +153,12 @@ func watchInvite(ctx context.Context, c *cli, client *control.Client, id string,
 			return control.Errorf(control.NotFound, "meshkey invite ls", "the invite %s is gone", clean(id))
 		}
 		v := l.Invites[i]
+		for _, a := range v.Asking {
+			if key := a.NodeText + wordsText(a.Words); !shown[key] {
+				shown[key] = true
+				c.say("A machine at %s (%s) is asked whether to join.  words %s   its screen shows the same, or somebody is in between", clean(a.Address), clean(a.NodeText), clean(wordsText(a.Words)))
+			}
+		}
 		for _, u := range v.Used {
 			if !shown[u.Node.ID] {
 				shown[u.Node.ID] = true
@@ -219,7 +230,7 @@ func runInviteList(ctx context.Context, c *cli) error {
 			c.say("no invites: meshkey invite NAME")
 			return
 		}
-		rows := [][]string{{"INVITE", "NAME", "STATE", "USES", "UNTIL", "TAGS", "TERMS", "USED BY"}}
+		rows := [][]string{{"INVITE", "NAME", "STATE", "USED", "UNTIL", "TAGS", "TERMS", "USED BY"}}
 		for _, i := range l.Invites {
 			var by []string
 			for _, n := range i.UsedBy {
@@ -228,9 +239,15 @@ func runInviteList(ctx context.Context, c *cli) error {
 			if n := len(i.Waiting); n > 0 {
 				by = append(by, fmt.Sprintf("(%d waiting: meshkey pending)", n))
 			}
-			rows = append(rows, []string{i.ID, i.Name, i.State, count(uint64(max(i.Uses, 0))), moment(i.Expires), dash(join(i.Tags)), dash(inviteTerms(i)), dash(join(by))})
+			used := fmt.Sprintf("%d of %d", len(i.UsedBy), len(i.UsedBy)+max(i.Uses, 0))
+			rows = append(rows, []string{i.ID, i.Name, i.State, used, moment(i.Expires), dash(join(i.Tags)), dash(inviteTerms(i)), dash(join(by))})
 		}
 		table(c.out, rows)
+		for _, i := range l.Invites {
+			for _, a := range i.Asking {
+				fmt.Fprintln(c.out, clean(fmt.Sprintf("%s  %s at %s is asked whether to join, with the words %s", i.ID, a.NodeText, a.Address, wordsText(a.Words))))
+			}
+		}
 	})
 }
 

@@ -71,7 +71,7 @@ func (c *cli) keyOptions(ctx context.Context, cfg *config.Config, k keyFlags) (d
 	return o, nil
 }
 
-// config reads meshkey.toml.
+// config reads meshkey.toml, and what the environment says in its place.
 func (c *cli) config() (*config.Config, error) {
 	p, err := c.paths()
 	if err != nil {
@@ -80,6 +80,9 @@ func (c *cli) config() (*config.Config, error) {
 	cfg, err := config.Load(p.Config)
 	if err != nil {
 		return nil, control.Errorf(control.Usage, "correct the file, or give another with --config", "%w", err)
+	}
+	if err := cfg.Environment(c.getenv); err != nil {
+		return nil, control.Errorf(control.Usage, "correct or unset the variable", "%w", err)
 	}
 	return cfg, nil
 }
@@ -100,6 +103,8 @@ func keyFileError(what string, err error) error {
 		return nil
 	case errors.As(err, new(*control.Error)):
 		return err
+	case errors.Is(err, keys.ErrWeakPassphrase):
+		return control.Errorf(control.Usage, weakHelp, "%w", err)
 	case errors.Is(err, keys.ErrPassphrase):
 		return control.Errorf(control.Failed, "try again; nobody can open it without its passphrase", "%w", err)
 	case errors.Is(err, keys.ErrPlugin), errors.Is(err, keys.ErrPluginName), errors.Is(err, keys.ErrRecipient):

@@ -82,7 +82,13 @@ func newKeysLs(c *cli) *cobra.Command {
 				}
 				rows = append(rows, []string{x.Kind, dash(strings.Join(x.Seals, ",")), filepath.Base(x.File), what})
 			}
-			return c.print(d, func() { table(c.out, rows) })
+			return c.print(d, func() {
+				if len(list) == 0 {
+					c.say("no keys in %s: %s", p.State, firstSteps)
+					return
+				}
+				table(c.out, rows)
+			})
 		},
 	}
 	k.add(cmd.Flags())

@@ -104,9 +104,9 @@ func rootHelp(w io.Writer, groups []group) {
 	fmt.Fprint(w, `Reach your own machines and services by identity, without a server in the middle.
 
   meshkey init --mesh homelab --name nas      found a mesh, this machine is its first member
-  meshkey daemon                              run it
-  meshkey invite gpu1                         print an invite for another machine
-  meshkey enroll mk1i…                        on that machine: join
+  meshkey daemon                              run it (init --start does as well)
+  meshkey invite gpu1                         print the line that lets another machine join
+  meshkey enroll mk1i… --start                on that machine: join, and run it
   meshkey expose ollama 11434                 offer a service
   meshkey grant laptop gpu1/ollama --for 8h   let somebody use it
   meshkey connect gpu1/ollama                 use it
@@ -121,6 +121,7 @@ func rootHelp(w io.Writer, groups []group) {
 	}
 	fmt.Fprint(w, `
 meshkey VERB --help shows a verb's examples and flags. All take --json=1, --state DIR, --config FILE, --socket FILE.
+What can be configured, in meshkey.toml or the environment: docs/configuration.md
 Exit codes: `)
 	var codes []string
 	for _, x := range control.Codes() {

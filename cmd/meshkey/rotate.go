@@ -30,7 +30,8 @@ func newRotate(c *cli) *cobra.Command {
   meshkey rotate --group --now     also if the last one is less than a day old`,
 		Long: `Changes this machine's own key: a new one is made here, the old one signs that it follows, and an issuer that can be reached enrols the
 new one and revokes the old one in one step. Name, tags and grants stay, and others' pinned names follow. Sessions and streams of this
-machine end and are made again; so do connections of a running "meshkey connect". The audit log goes on in a new one that commits to the old.
+machine end and are made again. A running "meshkey connect", here or to this machine, keeps its address: what is open is cut, new connections
+work. The audit log goes on in a new one that commits to the old.
 A daemon whose keys are sealed to a passphrase asks for it again, as at a start.
 If the key may be known to somebody else, do not rotate: revoke the machine and enrol it anew, for whoever has the key can rotate, too.
 

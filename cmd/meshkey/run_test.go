@@ -118,7 +118,9 @@ func TestPassphraseIsAskedTwice(t *testing.T) {
 	}{
 		{[]string{"correct horse", "correct horse"}, "correct horse", 0},
 		{[]string{"correct horse", "correct house"}, "", 2},
-		{[]string{""}, "", 2},
+		{[]string{""}, "", 2}, // one is made, and has to be typed
+		{[]string{"x", "x"}, "", 2},
+		{[]string{"swordfish", "swordfish"}, "", 2},
 		{nil, "", 2},
 	} {
 		w := newWorld(t, "")
@@ -147,6 +149,34 @@ func TestPassphraseIsAskedTwice(t *testing.T) {
 		if strings.Contains(w.out.String()+w.err.String(), "horse") {
 			t.Error("the passphrase is shown")
 		}
+	}
+}
+
+func TestPassphraseIsMade(t *testing.T) {
+	w := newWorld(t, "")
+	w.inTerm = true
+	shown := func() string {
+		_, rest, _ := strings.Cut(w.err.String(), "not shown again:\n\n    ")
+		made, _, _ := strings.Cut(rest, "\n")
+		return made
+	}
+	first := true
+	w.readSecret = func() ([]byte, error) {
+		if first {
+			first = false
+			return nil, nil
+		}
+		return []byte(shown()), nil
+	}
+	b, err := w.passphrase(secretSource{FD: -1}, "a passphrase for the root key", true)
+	if err != nil || string(b) != shown() || len(strings.Fields(string(b))) != 9 {
+		t.Fatalf("%q, %v; %s", b, err, w.err)
+	}
+	if bytes.Equal(madePassphrase(), madePassphrase()) {
+		t.Error("the same one twice")
+	}
+	if err := keys.CheckNewPassphrase(string(madePassphrase())); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -120,6 +120,12 @@ func asHost(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv("MESHKEY_STATE", state)
 	ts.Setenv("MESHKEY_CONFIG", file)
+	// One that --start began outlives a script that fails.
+	ts.Defer(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = control.NewClient(filepath.Join(state, "meshkey.sock")).Shutdown(ctx)
+	})
 }
 
 // capture sets a variable to what a file says.
@@ -146,7 +152,7 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
 }
 
-// startDaemon starts a daemon of fixed answers; "denied", "broken", "torn", "unknown", "changed" and "warned" are among its moods.
+// startDaemon starts a daemon of fixed answers; "denied", "broken", "torn", "unknown", "silent", "unoffered", "changed" and "warned" are among its moods.
 func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 	if neg {
 		ts.Fatalf("usage: daemon [MOOD]")
@@ -164,8 +170,15 @@ func startDaemon(ts *testscript.TestScript, neg bool, moods []string) {
 			}}
 		case "torn":
 			fake.Torn = true
+		case "asking":
+			fake.Asking = true
 		case "enrolled":
 			fake.Enrolled = true
+		case "silent":
+			fake.Unsure = []control.Warning{{Code: "target-silent", Text: "nothing answers on 127.0.0.1:11434 yet", Next: "start the service there"}}
+			fake.Offered = "unknown"
+		case "unoffered":
+			fake.Fail = map[string]error{"Resolve": control.Errorf(control.NotFound, "meshkey services", "gpu1 offers no service \"olama\"; it offers this machine ollama")}
 		case "unknown":
 			missing := control.Errorf(control.NotFound, "meshkey peers", "no peer is named gpu7")
 			fake.Fail = map[string]error{"Resolve": missing, "Open": missing, "Revoke": missing, "Ungrant": control.Errorf(control.NotFound, "meshkey grants", "there is no grant g-99")}

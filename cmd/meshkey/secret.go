@@ -2,16 +2,20 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/identity"
+	"github.com/sovereignmesh/meshkey/keys"
 )
 
 // maxSecret bounds a passphrase; more is a file given by mistake.
@@ -25,11 +29,13 @@ type secretSource struct {
 
 const secretHelp = "give --passphrase-file FILE, --passphrase-fd N or MESHKEY_PASSPHRASE_FILE"
 
+const weakHelp = "take a few words that do not belong together; on a terminal, Enter alone has one made"
+
 // credential is the passphrase's name in systemd's $CREDENTIALS_DIRECTORY.
 const credential = "meshkey.passphrase"
 
 // passphrase finds a passphrase: a descriptor, a file, the file in MESHKEY_PASSPHRASE_FILE, systemd's credential, or the terminal; there a
-// new one is asked for twice.
+// new one is asked for twice. Whether a new one is good enough is checked by what seals to it, wherever it comes from.
 func (c *cli) passphrase(s secretSource, what string, fresh bool) ([]byte, error) {
 	if s.File != "" && s.FD >= 0 {
 		return nil, control.Errorf(control.Usage, "", "--passphrase-file and --passphrase-fd exclude each other")
@@ -56,10 +62,31 @@ func (c *cli) passphrase(s secretSource, what string, fresh bool) ([]byte, error
 	if !c.inTerm {
 		return nil, control.Errorf(control.Usage, secretHelp, "%s is needed, and there is no terminal to ask on", what)
 	}
-	io.WriteString(c.err, what+": ")
-	first, err := c.typed()
-	if err != nil || !fresh {
-		return first, err
+	if !fresh {
+		io.WriteString(c.err, what+": ")
+		return c.typed()
+	}
+	return c.newPassphrase(what)
+}
+
+// newPassphrase asks for a new passphrase twice, or makes one and wants to see it typed, so that it is on paper before anything is sealed to
+// it.
+func (c *cli) newPassphrase(what string) ([]byte, error) {
+	io.WriteString(c.err, what+" (Enter alone: one is made for you): ")
+	first, err := c.readSecret()
+	io.WriteString(c.err, "\n")
+	if err != nil {
+		return nil, control.Errorf(control.Usage, secretHelp, "reading the passphrase: %w", err)
+	}
+	if len(first) == 0 {
+		first = madePassphrase()
+		c.say("Write this down, and keep it apart from the key; it is not shown again:\n\n    %s\n", first)
+	}
+	if first, err = checkSecret(first, "the passphrase"); err != nil {
+		return nil, err
+	}
+	if err := keys.CheckNewPassphrase(string(first)); err != nil {
+		return nil, control.Errorf(control.Usage, weakHelp, "%w", err)
 	}
 	io.WriteString(c.err, "once more: ")
 	second, err := c.typed()
@@ -70,6 +97,18 @@ func (c *cli) passphrase(s secretSource, what string, fresh bool) ([]byte, error
 		return nil, control.Errorf(control.Usage, "try again", "the two passphrases differ")
 	}
 	return first, nil
+}
+
+// madePassphrase returns nine of the 256 confirmation words, 72 random bits: at a second a guess that is out of reach for anybody.
+func madePassphrase() []byte {
+	var words []string
+	for range 3 {
+		var h keys.Hash
+		rand.Read(h[:])
+		w := identity.Words(h)
+		words = append(words, w[:]...)
+	}
+	return []byte(strings.Join(words, " "))
 }
 
 func (c *cli) typed() ([]byte, error) {

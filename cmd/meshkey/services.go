@@ -42,7 +42,7 @@ func runServices(ctx context.Context, c *cli) error {
 		if len(s.Reachable) > 0 {
 			rows := [][]string{{"REACHABLE", "PROTO", "STATE", "GRANT"}}
 			for _, x := range s.Reachable {
-				rows = append(rows, []string{node(x.Node) + "/" + x.Name, dash(x.Proto), strings.TrimSpace(x.State + " " + x.Reason), dash(x.Grant)})
+				rows = append(rows, []string{node(x.Node) + "/" + x.Name, dash(x.Proto), because(x.State, x.Reason), dash(x.Grant)})
 			}
 			table(c.out, rows)
 		}

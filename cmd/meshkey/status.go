@@ -151,9 +151,17 @@ func offered(x control.Service) string {
 		parts = append(parts, count(x.Refused)+" refused today")
 	}
 	if x.State != "up" {
-		parts = append(parts, strings.TrimSpace(x.State+" "+x.Reason))
+		parts = append(parts, because(x.State, x.Reason))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// because joins a state and the reason for it, if there is one.
+func because(state, reason string) string {
+	if reason == "" {
+		return state
+	}
+	return state + ": " + reason
 }
 
 func auditLine(a control.AuditInfo, now time.Time) string {

@@ -23,6 +23,10 @@ type system struct {
 	Run      func(ctx context.Context, o runRequest) error
 	Verify   func(ctx context.Context, stateDir string) (*control.AuditReport, error)
 	Logs     func(stateDir string) (*daemon.LogReader, error)
+	// Start runs a daemon that outlives the verb; nil: it cannot.
+	Start func(ctx context.Context, r startRequest) (*startedDaemon, error)
+	// Member reports whether a state directory holds a membership.
+	Member func(stateDir string) bool
 }
 
 // initRequest founds a mesh.
@@ -46,6 +50,7 @@ type initDocument struct {
 	RootFile string           `json:"root_file"`
 	NotAfter time.Time        `json:"not_after"`
 	StateDir string           `json:"state_dir"`
+	Daemon   *startedDaemon   `json:"daemon,omitempty"` // with --start
 }
 
 func (*initDocument) SchemaName() string { return "meshkey.init/1" }
@@ -117,6 +122,7 @@ type enrollDocument struct {
 	NotAfter time.Time        `json:"not_after"`
 	StateDir string           `json:"state_dir"`
 	Renewed  bool             `json:"renewed,omitempty"` // it was a member before
+	Daemon   *startedDaemon   `json:"daemon,omitempty"`  // with --start
 }
 
 func (*enrollDocument) SchemaName() string { return "meshkey.enroll/1" }

@@ -17,7 +17,7 @@ import (
 
 // wired connects the verbs to the daemon's packages.
 func wired() system {
-	return system{Init: wireInit, Enroll: wireEnroll, Request: wireRequest, Response: wireResponse, Run: wireRun, Verify: wireVerify, Logs: wireLogs}
+	return system{Init: wireInit, Enroll: wireEnroll, Request: wireRequest, Response: wireResponse, Run: wireRun, Verify: wireVerify, Logs: wireLogs, Start: wireStart, Member: daemon.IsMember}
 }
 
 func wireInit(ctx context.Context, o initRequest) (*initDocument, error) {
@@ -88,7 +88,7 @@ func wireResponse(ctx context.Context, o responseRequest) (*enrollDocument, erro
 func wireRun(ctx context.Context, o runRequest) error {
 	d := daemon.Options{
 		StateDir: o.StateDir, Socket: o.Socket, Version: o.Version, Listen: o.Config.ListenAddrs(), BeaconPort: o.Config.BeaconPort(),
-		LoopbackOnly: o.Config.Network.LoopbackOnly, Ignore: o.Config.Network.IgnoreInterfaces, Include: o.Config.Network.Interfaces,
+		LoopbackOnly: o.Config.LoopbackOnly(), Ignore: o.Config.Network.IgnoreInterfaces, Include: o.Config.Network.Interfaces,
 		Endpoints: o.Config.ExtraEndpoints(), Seeds: o.Config.Mesh.Seeds, ReadGroup: o.ReadGroup, Log: o.Log, Ready: o.Ready, Keys: o.Keys,
 		Passphrase: func() (string, error) {
 			b, err := o.Passphrase()
@@ -101,11 +101,18 @@ func wireRun(ctx context.Context, o runRequest) error {
 	case config.AuditOpen:
 		d.Unrecorded = mesh.UnrecordedAllow
 	}
-	return stateError(daemon.Run(ctx, d))
+	err := daemon.Run(ctx, d)
+	if errors.Is(err, daemon.ErrNotMember) {
+		return control.Errorf(control.NotFound, firstSteps, "this machine is in no mesh yet (looked in %s)", o.StateDir)
+	}
+	return stateError(err)
 }
 
 func wireVerify(_ context.Context, stateDir string) (*control.AuditReport, error) {
 	r, err := daemon.VerifyAudit(stateDir)
+	if err != nil && !daemon.IsMember(stateDir) {
+		return nil, control.Errorf(control.NotFound, firstSteps+"; a copy of a log is named by --state DIR", "there is no membership in %s", stateDir)
+	}
 	if err != nil {
 		return nil, stateError(err)
 	}
@@ -128,9 +135,11 @@ func stateError(err error) error {
 	case errors.Is(err, durable.ErrLocked):
 		return control.Errorf(control.InUse, "stop the other one, or use another directory with --state", "%w", err)
 	case errors.Is(err, daemon.ErrNotMember):
-		return control.Errorf(control.NotFound, "meshkey init --mesh NAME, or meshkey enroll INVITE", "this machine is in no mesh yet (looked in the state directory)")
+		return control.Errorf(control.NotFound, firstSteps, "this machine is in no mesh yet (looked in the state directory)")
 	case errors.Is(err, daemon.ErrMember):
 		return control.Errorf(control.Failed, "use another directory with --state", "this state directory is a member of a mesh already; a membership is never overwritten")
+	case errors.Is(err, keys.ErrWeakPassphrase):
+		return control.Errorf(control.Usage, weakHelp, "%w", err)
 	case errors.Is(err, keys.ErrPassphrase):
 		return control.Errorf(control.Failed, "try again", "%w", err)
 	case errors.Is(err, keys.ErrPlugin), errors.Is(err, keys.ErrPluginName), errors.Is(err, keys.ErrRecipient):
@@ -161,6 +170,8 @@ func enrollError(err error) error {
 	case errors.Is(err, mesh.ErrInviteExpired), errors.Is(err, mesh.ErrInviteRefused), errors.Is(err, mesh.ErrInviteName),
 		errors.Is(err, mesh.ErrInviteRevoked), errors.Is(err, mesh.ErrInviteIssuer):
 		return control.Errorf(control.Denied, "", "%w", err)
+	case errors.Is(err, mesh.ErrTooLate):
+		return control.Errorf(control.Unreachable, "run it again with the same invite", "%w", err)
 	case errors.Is(err, mesh.ErrNotConfirmed):
 		return control.Errorf(control.Interrupted, "", "%w", err)
 	case errors.Is(err, mesh.ErrUnreachable):

@@ -27,6 +27,8 @@ type Fake struct {
 	Port uint16
 	// Enrolled makes the one invite a used one.
 	Enrolled bool
+	// Asking has a machine in front of the question whether to join by it.
+	Asking bool
 	// NotReady keeps Ready waiting.
 	NotReady bool
 	// Granted are the answer of Grants in place of the one grant; Existing makes Grant find what it is asked for.
@@ -40,6 +42,9 @@ type Fake struct {
 	Warnings []control.Warning
 	// Expiring are the coming ends of Status.
 	Expiring []control.Expiry
+	// Unsure are the warnings of Resolve and of Expose, and what Grant knows of the service's offer.
+	Unsure  []control.Warning
+	Offered string
 	// Torn makes streams abort after their first bytes.
 	Torn bool
 
@@ -159,7 +164,7 @@ func (f *Fake) Metrics(context.Context) (*control.Metrics, error) {
 }
 
 func (f *Fake) Expose(_ context.Context, by control.Caller, r *control.ExposeRequest) (*control.ExposeResult, error) {
-	res := &control.ExposeResult{Service: control.Service{Name: r.Name, Target: r.Target, HTTP: r.HTTP, State: "up"}}
+	res := &control.ExposeResult{Service: control.Service{Name: r.Name, Target: r.Target, HTTP: r.HTTP, State: "up"}, Warnings: f.Unsure}
 	for _, a := range r.Allow {
 		g := grant()
 		g.Who, g.What = a, "gpu1/"+r.Name
@@ -186,7 +191,7 @@ func spread() control.Spread {
 func (f *Fake) Grant(_ context.Context, by control.Caller, r *control.GrantRequest) (*control.GrantResult, error) {
 	g := grant()
 	g.Who, g.What, g.Note, g.NotAfter = r.Who, r.What, r.Note, r.NotAfter
-	return &control.GrantResult{Grant: g, Existing: f.Existing, Spread: spread()}, f.call("Grant", by, *r)
+	return &control.GrantResult{Grant: g, Existing: f.Existing, Spread: spread(), Offered: f.Offered}, f.call("Grant", by, *r)
 }
 
 func (f *Fake) Ungrant(_ context.Context, by control.Caller, r *control.UngrantRequest) (*control.UngrantResult, error) {
@@ -249,7 +254,7 @@ func (f *Fake) Resolve(_ context.Context, target string) (*control.Endpoint, err
 	if err != nil {
 		return nil, err
 	}
-	e := &control.Endpoint{Node: control.NodeRef{Name: node, ID: id(node)}, Service: service, Port: f.Port}
+	e := &control.Endpoint{Node: control.NodeRef{Name: node, ID: id(node)}, Service: service, Port: f.Port, Warnings: f.Unsure}
 	if d, ok := f.LocallyDenied[target]; ok {
 		return e, control.Refuse(d)
 	}

@@ -38,6 +38,9 @@ func (i inviter) Invites(context.Context) (*control.Invites, error) {
 		inv.Uses, inv.State, inv.UsedBy = 0, "used", []control.NodeRef{Laptop}
 		inv.Used = []control.InviteUse{{Node: Laptop, Time: Began, Words: RequestWords()}}
 	}
+	if i.f.Asking {
+		inv.Asking = []control.InviteAsking{{NodeText: "7QK4-M2XD-C", Address: "192.168.1.30", Since: Began, Words: RequestWords()}}
+	}
 	return &control.Invites{Invites: []control.Invite{inv}}, i.f.call("Invites", control.Caller{}, "")
 }
 

@@ -68,7 +68,7 @@ type Keys struct {
 	Plugins    []string `toml:"plugins"`
 }
 
-// Load reads the file name. A missing file is an empty one.
+// Load reads the file name. A missing file is an empty one. See [Config.Environment] for what may be said elsewhere.
 func Load(name string) (*Config, error) {
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -91,7 +91,7 @@ func Parse(name string, data []byte) (*Config, error) {
 		return nil, &Error{File: name, Text: fmt.Sprintf("longer than %d bytes", maxFile)}
 	}
 	c := &Config{}
-	if err := decode(name, data, c); err != nil {
+	if err := decode(name, data, c, fileKeys(c)); err != nil {
 		return nil, err
 	}
 	if err := c.check(); err != nil {
@@ -123,6 +123,9 @@ func (c *Config) checkNetwork() error {
 			a, err := checkAddr(s)
 			if err == nil && n.LoopbackOnly && !a.Addr().IsLoopback() {
 				return errors.New("not on loopback, but loopback_only is set")
+			}
+			if first, e := netip.ParseAddrPort(n.Listen[0]); err == nil && e == nil && first.Port() != a.Port() {
+				return errors.New("another port than the first address: a node has one")
 			}
 			return err
 		}),
@@ -218,6 +221,13 @@ func clip(s string) string {
 		return s[:80] + "…"
 	}
 	return s
+}
+
+// LoopbackOnly reports whether nothing beyond loopback is opened: by loopback_only, or because every address to listen on is there.
+func (c *Config) LoopbackOnly() bool {
+	at := addrPorts(c.Network.Listen)
+	elsewhere := func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() }
+	return c.Network.LoopbackOnly || len(at) > 0 && !slices.ContainsFunc(at, elsewhere)
 }
 
 // ListenAddrs returns the TCP addresses to listen on.

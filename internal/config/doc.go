@@ -7,26 +7,8 @@
 // type or out of its bounds is an error that names the key, and line and column where they are known: a mistyped key must not be a
 // silent default.
 //
-//	[network]
-//	listen            = ["[::]:7477"]   TCP, IP literals with port; more than one only on different addresses
-//	beacon_port       = 7477            UDP, shared by all daemons of a segment
-//	loopback_only     = false           open nothing beyond loopback; listen then defaults to 127.0.0.1:7477
-//	ignore_interfaces = […]             patterns (*, ?) of interfaces not to use; by default those of containers and tunnels
-//	interfaces        = []              patterns of interfaces to use all the same; with ignore_interfaces = ["*"]: only these
-//	[mesh]
-//	seeds             = []              "host:port" of members across routers
-//	endpoints         = []              "IP:port" announced besides our own addresses, such as a forwarded port
-//	[control]
-//	read_group        = ""              group, by name or number, whose members may read the control socket
-//	[log]
-//	level             = "info"          debug, info, warn, error
-//	format            = "text"          text, json
-//	[audit]
-//	mode              = "degraded"      if the audit log cannot be written: degraded, strict, open
-//	[keys]
-//	recipients        = []              "age1…", "age1pq…" or of a plugin: who this machine's own keys are sealed to
-//	identity          = ""              absolute path of an age identity file that opens them, besides the one in the state directory
-//	plugins           = []              names of age plugins that may be run, "yubikey" for age-plugin-yubikey
+// docs/configuration.md is the list of keys, with their types, bounds and defaults; a test holds it to the list in keys.go, and that to
+// the fields of [Config]. Each key has a variable of the environment, MESHKEY_NETWORK_LISTEN for network.listen, that goes before the file.
 //
 // # services.d/NAME.toml, in the state directory
 //
@@ -48,5 +30,5 @@
 //	socket      /run/meshkey/meshkey.sock   $XDG_RUNTIME_DIR/meshkey/meshkey.sock    (else in the state directory)
 //
 // A state directory given by hand holds the other two as well, unless they are given too, so that several daemons live side by side
-// on one machine. This package reads no environment: the command line hands it over.
+// on one machine. This package reads no environment by itself: the command line hands it over.
 package config

@@ -48,7 +48,7 @@ func ParseService(name string, data []byte) (Service, error) {
 		return fail("longer than %d bytes", maxServiceFile)
 	}
 	var f serviceFile
-	if err := decode(file, data, &f); err != nil {
+	if err := decode(file, data, &f, serviceKeys(&f)); err != nil {
 		return Service{}, err
 	}
 	if f.Version != serviceVersion {

@@ -24,8 +24,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Text)
 }
 
-// decode reads TOML into v and refuses what v has no field for.
-func decode(name string, data []byte, v any) error {
+// decode reads TOML into v, whose keys are given, and refuses what v has no field for.
+func decode(name string, data []byte, v any, keys []key) error {
 	d := toml.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
@@ -38,13 +38,36 @@ func decode(name string, data []byte, v any) error {
 		e.Line, e.Column = first.Position()
 		return e
 	}
+	e := &Error{File: name, Text: clip(strings.TrimPrefix(err.Error(), "toml: "))}
+	where := ""
 	if de, ok := errors.AsType[*toml.DecodeError](err); ok {
-		e := &Error{File: name, Text: clip(strings.TrimPrefix(de.Error(), "toml: "))}
 		e.Line, e.Column = de.Position()
-		if k := de.Key(); len(k) > 0 {
-			e.Text = clip(strings.Join(k, ".")) + ": " + e.Text
+		if where = strings.Join(de.Key(), "."); where != "" {
+			e.Text = clip(where) + ": " + e.Text
 		}
-		return e
 	}
-	return &Error{File: name, Text: clip(strings.TrimPrefix(err.Error(), "toml: "))}
+	if text := wrongType(data, keys, where); text != "" {
+		e.Text = text
+	}
+	return e
+}
+
+// wrongType says which key has a value of another type than its own, and what it wants, for the library speaks of its caller's types.
+// where is the key it stopped at, if it told. Text that is no TOML at all has another mistake.
+func wrongType(data []byte, keys []key, where string) string {
+	var doc map[string]any
+	if toml.Unmarshal(data, &doc) != nil {
+		return ""
+	}
+	first := ""
+	for _, k := range keys {
+		switch text := k.wrongIn(doc); {
+		case text == "":
+		case k.path == where:
+			return text
+		case first == "":
+			first = text
+		}
+	}
+	return first
 }

@@ -214,6 +214,7 @@ func TestThreeHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("granted %+v", g)
+	checkOffers(t, nas, gpu, laptop)
 	var c *control.Spliced
 	eventually(t, "stream opens", 5*time.Second, func() bool {
 		c, err = laptop.client.Stream(t.Context(), &control.ConnectRequest{Target: "gpu1/echo"})
@@ -238,4 +239,5 @@ func TestThreeHosts(t *testing.T) {
 	}
 	at := <-cut
 	t.Logf("revoked; stream dead after %v; %+v", at.Sub(began), r.Spread)
+	checkTargets(t, nas, gpu, laptop)
 }

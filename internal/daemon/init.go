@@ -61,6 +61,14 @@ func Init(_ context.Context, o InitOptions) (*InitResult, error) {
 	if o.RootPassphrase == "" && len(o.RootRecipients) == 0 {
 		return nil, errors.New("the root key needs a passphrase or an age recipient")
 	}
+	for what, pass := range map[string]string{"the root key": o.RootPassphrase, "this machine's keys": o.DaemonPassphrase} {
+		if pass == "" {
+			continue
+		}
+		if err := keys.CheckNewPassphrase(pass); err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+	}
 	_ = harden.Process() // keys are in memory from here on; a system that refuses loses a precaution, not the mesh
 	d, err := openState(o.StateDir)
 	if err != nil {

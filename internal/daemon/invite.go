@@ -202,9 +202,13 @@ func (d *Daemon) Invites(context.Context) (*control.Invites, error) {
 	for _, r := range d.book().Waiting(now) {
 		waiting[r.Invite] = append(waiting[r.Invite], r.ID.String())
 	}
+	asking := map[identity.InviteID][]control.InviteAsking{}
+	for _, n := range d.node.Newcomers() {
+		asking[n.Invite] = append(asking[n.Invite], control.InviteAsking{NodeText: n.Node.Short(), Address: n.From.Addr().Unmap().String(), Since: n.Since.UTC(), Words: n.Words[:]})
+	}
 	for _, v := range d.book().List(now) {
 		c := d.inviteDoc(&v, now)
-		c.Waiting = waiting[v.ID]
+		c.Waiting, c.Asking = waiting[v.ID], asking[v.ID]
 		out.Invites = append(out.Invites, c)
 	}
 	return out, nil

@@ -246,6 +246,11 @@ func (d *stateDir) candidate(id keys.MeshID, passphrase string) (*candidate, err
 		return nil, fmt.Errorf("an earlier attempt made a key: %w", d.keyError(fileNode, err))
 	}
 	// No key, a damaged one, or one for another mesh.
+	if passphrase != "" {
+		if err := keys.CheckNewPassphrase(passphrase); err != nil {
+			return nil, err
+		}
+	}
 	if err := d.fresh(); err != nil {
 		return nil, err
 	}

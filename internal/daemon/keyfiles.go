@@ -121,6 +121,9 @@ func NewRootKey(o RootKeyOptions) (*control.PublicKey, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := keys.CheckNewPassphrase(pass); err != nil {
+			return nil, err
+		}
 		if r.to, err = keys.PassphraseRecipient(pass); err != nil {
 			return nil, err
 		}
@@ -239,7 +242,9 @@ func Reseal(o ResealOptions) ([]string, error) {
 	if len(o.To) > 0 {
 		to, err = r.plugins.ParseRecipients(o.To...)
 	} else if pass, err = o.NewPassphrase(); err == nil {
-		to, err = keys.PassphraseRecipient(pass)
+		if err = keys.CheckNewPassphrase(pass); err == nil {
+			to, err = keys.PassphraseRecipient(pass)
+		}
 	}
 	if err != nil {
 		return nil, err

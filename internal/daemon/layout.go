@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -136,6 +137,12 @@ func (d *stateDir) sub(name string) (durable.FS, error) {
 	}
 	d.keep(fsys)
 	return fsys, nil
+}
+
+// IsMember reports whether a state directory holds a membership, whole or damaged. What cannot be looked at counts as one.
+func IsMember(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, fileMember))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 func (d *stateDir) readMember() (*member, *identity.SignedCertificate, error) {

@@ -56,6 +56,7 @@ func (d *Daemon) Expose(ctx context.Context, by control.Caller, r *control.Expos
 	d.svcMu.Lock()
 	old := d.services[r.Name]
 	d.svcMu.Unlock()
+	e := old
 	same := old != nil && old.target == t && old.http == r.HTTP
 	if old != nil && !same && !r.Replace {
 		return nil, control.Errorf(control.Failed, fmt.Sprintf("meshkey unexpose %s, or add --replace", r.Name), "%s is already exposed, at %s", r.Name, old.target)
@@ -70,7 +71,7 @@ func (d *Daemon) Expose(ctx context.Context, by control.Caller, r *control.Expos
 		if old != nil {
 			d.withdraw(old)
 		}
-		e := &exposed{name: r.Name, target: t, http: r.HTTP}
+		e = &exposed{name: r.Name, target: t, http: r.HTTP}
 		if err := d.offer(d.serviceCtx, e); err != nil {
 			return nil, err
 		}
@@ -78,7 +79,7 @@ func (d *Daemon) Expose(ctx context.Context, by control.Caller, r *control.Expos
 		d.services[r.Name] = e
 		d.svcMu.Unlock()
 	}
-	res := &control.ExposeResult{}
+	res := &control.ExposeResult{Warnings: d.checkNow(ctx, e)}
 	if err := d.allow(by, r, res); err != nil {
 		return nil, err
 	}
@@ -174,7 +175,7 @@ func (d *Daemon) Unexpose(_ context.Context, by control.Caller, r *control.Unexp
 }
 
 // Resolve implements control.Connector.
-func (d *Daemon) Resolve(_ context.Context, target string) (*control.Endpoint, error) {
+func (d *Daemon) Resolve(ctx context.Context, target string) (*control.Endpoint, error) {
 	t, err := d.node.Resolve(target)
 	if err != nil {
 		return nil, d.dialError(target, err)
@@ -186,34 +187,29 @@ func (d *Daemon) Resolve(_ context.Context, target string) (*control.Endpoint, e
 		return nil, err
 	}
 	if dec := d.decision(d.key.NodeID(), t, d.trustNow()); !dec.Allowed {
-		return nil, d.refuse(context.Background(), t, dec)
-	}
-	e := &control.Endpoint{Node: d.ref(t.Node), Service: t.Service}
-	for _, p := range d.node.Peers() {
-		if p.Node != t.Node {
-			continue
-		}
-		for _, s := range p.Services {
-			if s.Name == t.Service {
-				e.HTTP = s.Proto == "http"
-			}
+		if err := d.refuse(ctx, t, dec); err != nil {
+			return nil, err
 		}
 	}
-	return e, nil
+	http, warnings, err := d.lookAt(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return &control.Endpoint{Node: d.ref(t.Node), Service: t.Service, HTTP: http, Warnings: warnings}, nil
 }
 
 // askTime bounds asking a peer for the number of its own record of a refusal.
 const askTime = 3 * time.Second
 
-// refuse makes the error of a denial that the grants held here foresee. The peer is asked all the same: its word counts, its log
+// refuse makes the error of a denial that the grants held here foresee, or none if the peer knows a newer one. The peer is asked all the same: its word counts, its log
 // keeps the attempt, and the number of that record helps whoever is asked for a grant.
 func (d *Daemon) refuse(ctx context.Context, t mesh.Target, dec *control.Decision) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	c, err := d.node.DialTarget(ctx, t)
 	if err == nil {
-		c.Abort() // the peer has a newer view that allows it; the caller tries again
-		return control.Errorf(control.Failed, "try again", "the peer allows %s, but this node has not heard of the grant yet", dec.Target)
+		c.Abort()
+		return nil // the peer has a newer view that allows it
 	}
 	den := control.Denial{From: dec.From, Target: dec.Target, Reason: dec.Reason, Near: dec.Near, Command: dec.Command}
 	var re *session.RefusedError
@@ -249,6 +245,11 @@ func (d *Daemon) openError(t mesh.Target, err error) error {
 	switch re.Code {
 	case session.CodeNotAdmitted:
 		dec := d.decision(d.key.NodeID(), t, d.trustNow())
+		if p := d.peerInfo(t.Node); dec.Allowed && p.View == "same" {
+			if _, found, known := told(&p, t.Service); known && !found {
+				return d.notOffered(&p, t.Service)
+			}
+		}
 		den := control.Denial{From: dec.From, Target: name, Reason: dec.Reason, Near: dec.Near, Command: dec.Command}
 		if dec.Allowed {
 			den.Reason, den.Command = "the service is not offered there, or the peer has a newer view of the grants", "meshkey services"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sovereignmesh/meshkey/audit"
 	"github.com/sovereignmesh/meshkey/control"
@@ -148,7 +149,10 @@ func (d *Daemon) Grant(ctx context.Context, by control.Caller, r *control.GrantR
 	if err != nil {
 		return nil, err
 	}
-	return &control.GrantResult{Grant: d.grantDoc(g, d.trustNow()), Spread: d.spread(ctx, change, r.WaitMS), Warnings: d.outlived(longest, notAfter)}, nil
+	out := &control.GrantResult{Grant: d.grantDoc(g, d.trustNow()), Spread: d.spread(ctx, change, r.WaitMS), Warnings: d.outlived(longest, notAfter)}
+	offered, warnings := d.lookForOffer(ctx, what, time.Duration(r.WaitMS)*time.Millisecond)
+	out.Offered, out.Warnings = offered, append(out.Warnings, warnings...)
+	return out, nil
 }
 
 // grant writes one grant. The admin's action is in the audit log before the entry is on disk.

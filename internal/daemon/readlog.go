@@ -28,6 +28,7 @@ func auditPage(ctx context.Context, l queried, st *trust.State, q control.AuditQ
 		Actors: auditNames(st, q.Actor), Targets: auditNames(st, q.Target),
 		Newest: q.Last, Limit: q.Limit,
 	}
+	f.Service = ownService(l.Origin(), f.Targets)
 	if q.Verdict != "" {
 		v, ok := audit.ParseVerdict(q.Verdict)
 		if !ok {

@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -48,6 +49,55 @@ func (h *host) reaches(target string) bool {
 	return err == nil && string(b[:]) == "ping"
 }
 
+// holding is a connect that is held while things change.
+type holding struct {
+	t    *testing.T
+	at   string
+	over chan error
+}
+
+func (h *host) holding(target string) *holding {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(h.t.Context())
+	x := &holding{t: h.t, over: make(chan error, 1)}
+	at := make(chan string, 1)
+	go func() {
+		x.over <- h.client.Connect(ctx, &control.ConnectRequest{Target: target, Listen: "127.0.0.1:0", AnyUser: true}, func(ev *control.ConnectEvent) error {
+			if ev.Event == "listening" {
+				at <- ev.Listen
+			}
+			return nil
+		})
+	}()
+	h.t.Cleanup(func() {
+		cancel()
+		<-x.over
+	})
+	select {
+	case x.at = <-at:
+	case err := <-x.over:
+		h.t.Fatal(err)
+	}
+	return x
+}
+
+// works wants the held address to reach an echo.
+func (x *holding) works(when string) {
+	x.t.Helper()
+	eventually(x.t, "the held address works "+when, 20*time.Second, func() bool {
+		c, err := net.Dial("tcp", x.at)
+		if err != nil {
+			x.t.Fatalf("%s: %v", when, err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		var b [4]byte
+		_, _ = c.Write([]byte("ping"))
+		_, err = io.ReadFull(c, b[:])
+		return err == nil && string(b[:]) == "ping"
+	})
+}
+
 func (h *host) id() string {
 	h.t.Helper()
 	s, err := h.client.Status(h.t.Context())
@@ -63,12 +113,12 @@ func TestRotateNode(t *testing.T) {
 	t.Parallel()
 	nas, others := found(t, "gpu1", "laptop")
 	gpu, laptop := others[0], others[1]
-	for _, h := range []*host{gpu, laptop} {
+	for _, h := range []*host{nas, gpu, laptop} {
 		if _, err := h.client.Expose(t.Context(), &control.ExposeRequest{Name: "echo", Target: echoAt(t)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, g := range []control.GrantRequest{{Who: "laptop", What: "gpu1/echo"}, {Who: "gpu1", What: "laptop/echo"}} {
+	for _, g := range []control.GrantRequest{{Who: "laptop", What: "gpu1/echo"}, {Who: "gpu1", What: "laptop/echo"}, {Who: "gpu1", What: "nas/echo"}} {
 		g.WaitMS = 5000
 		if _, err := nas.client.Grant(t.Context(), &g); err != nil {
 			t.Fatal(err)
@@ -80,9 +130,13 @@ func TestRotateNode(t *testing.T) {
 	}
 	both("before") // laptop pins the name gpu1
 	old := gpu.id()
+	held := laptop.holding("gpu1/echo")
+	held.works("before")
+	own := gpu.holding("nas/echo")
+	own.works("before")
 
 	would, err := gpu.client.RotateNode(t.Context(), &control.RotateNodeRequest{DryRun: true})
-	if err != nil || len(would.Grants) != 2 || gpu.holds("rotation") || gpu.holds("node-next.age") {
+	if err != nil || len(would.Grants) != 3 || gpu.holds("rotation") || gpu.holds("node-next.age") {
 		t.Fatal("a dry run", would, err)
 	}
 	began := time.Now()
@@ -94,11 +148,24 @@ func TestRotateNode(t *testing.T) {
 	if res.Old.ID != old || res.New.ID == old || res.New.Name != "gpu1" || res.Issuer.Name != "nas" {
 		t.Fatalf("%+v", res)
 	}
+	// gpu1's own began anew with its daemon, and is asked for again.
+	if err := <-own.over; !errors.Is(err, control.ErrGone) {
+		t.Errorf("gpu1's own: %v", err)
+	}
+	own.over <- nil
+	eventually(t, "gpu1 holds an address again", 20*time.Second, func() bool {
+		_, err := gpu.listening("nas/echo")
+		if e := control.AsError(err); e != nil && e.Code == control.Failed {
+			t.Errorf("while gpu1's daemon begins: %v", err)
+		}
+		return err == nil
+	})
 	eventually(t, "gpu1 serves with its new key", 15*time.Second, func() bool { return gpu.id() == res.New.ID })
 	for _, h := range []*host{nas, laptop} {
 		eventually(t, "gpu1 up at "+h.name, 20*time.Second, func() bool { return h.peerState("gpu1") == "up/full" })
 	}
 	both("after")
+	held.works("after gpu1 has another key")
 	t.Logf("answered after %v, serves both ways after %v", answered, time.Since(began))
 	peers, err := laptop.client.Peers(t.Context())
 	if err != nil {

@@ -2,15 +2,20 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/internal/forward"
 	"github.com/sovereignmesh/meshkey/mesh"
 )
 
 // checkEvery is how often a service's target is tried; the state peers are told comes from a real connection.
 const checkEvery = 5 * time.Second
+
+// firstCheck bounds the look at a target while somebody waits for expose.
+const firstCheck = time.Second
 
 // exposed is one service of this node.
 type exposed struct {
@@ -78,6 +83,20 @@ func (d *Daemon) watchTarget(ctx context.Context, e *exposed) {
 			return
 		}
 	}
+}
+
+// checkNow tries a new service's target at once, for whoever offers it, and returns a warning if nothing answers.
+func (d *Daemon) checkNow(ctx context.Context, e *exposed) []control.Warning {
+	ctx, cancel := context.WithTimeout(ctx, firstCheck)
+	defer cancel()
+	up, reason := probe(ctx, e.target)
+	d.node.SetServiceState(e.name, up, reason)
+	if up {
+		return nil
+	}
+	return []control.Warning{{
+		Code: "target-silent", Text: fmt.Sprintf("nothing answers on %s yet", e.target), Next: "start the service there; this machine looks every " + checkEvery.String(),
+	}}
 }
 
 // probe opens and closes a connection to the target.

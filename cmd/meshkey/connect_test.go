@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/control/controltest"
+)
+
+// A held address outlives its daemon's restart, and programs find the service where it was.
+func TestConnectOutlivesTheDaemon(t *testing.T) {
+	w := newWorld(t, "")
+	start := func() (stop func()) {
+		ln, err := control.Listen(filepath.Join(w.dir, "meshkey.sock"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		srv := control.NewServer(control.ServerConfig{Backend: controltest.New().Backend(), Owner: uint32(os.Getuid())})
+		go func() { done <- srv.Run(ctx, ln) }()
+		return func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	says := func(what string) {
+		t.Helper()
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for late := time.Now().Add(20 * time.Second); !strings.Contains(w.err.String(), what); <-tick.C {
+			if time.Now().After(late) {
+				t.Fatalf("it never said %q:\n%s", what, w.err)
+			}
+		}
+	}
+	echoes := func() {
+		t.Helper()
+		addr, _, _ := strings.Cut(w.out.String(), " ")
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		var b [4]byte
+		conn.Write([]byte("ping"))
+		if _, err := io.ReadFull(conn, b[:]); err != nil || string(b[:]) != "ping" {
+			t.Fatal(err)
+		}
+	}
+	stop := start()
+	ctx, cancel := context.WithCancel(t.Context())
+	code := make(chan int, 1)
+	go func() {
+		code <- execute(ctx, w.cli, []string{"connect", "gpu1/ollama", "-L", "127.0.0.1:0", "--any-user"})
+	}()
+	says("Serving your programs")
+	echoes()
+	first := w.out.String()
+	stop()
+	says("waiting for it to come back")
+	stop = start()
+	says("Serving again on")
+	echoes()
+	cancel()
+	if got := <-code; got != int(control.Interrupted) || w.out.String() != first {
+		t.Errorf("code %d, printed %q", got, w.out)
+	}
+	stop()
+}
