@@ -114,3 +114,22 @@ func TestRepeatTableIsBounded(t *testing.T) {
 		t.Fatalf("%d kinds in memory", n)
 	}
 }
+
+// A kind that has been quiet for a window is written one by one again, also where nothing has looked at the table meanwhile.
+func TestQuietKindsAreWrittenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLog(t, durable.NewMem())
+		defer l.Close()
+		e := Event{Code: SessionRefuse, Actor: "gpu1", Target: "192.0.2.7:1", Verdict: Denied, Reason: "revoked"}
+		for range repeatsPlain {
+			if _, err := l.Append(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(repeatWindow)
+		size := l.Size()
+		if at, err := l.Append(e); err != nil || at != size {
+			t.Fatal(at, err)
+		}
+	})
+}

@@ -25,6 +25,7 @@ type Conn struct {
 // newConn wraps an accepted stream and watches for its end.
 func (n *Node) newConn(s *session.Stream, e *entry, who Caller, service string) *Conn {
 	c := &Conn{Stream: s, node: n, entry: e, who: who, service: service, began: time.Now(), over: make(chan struct{})}
+	n.tally.began(c)
 	n.wg.Go(func() {
 		<-s.Done()
 		c.finish()
@@ -36,6 +37,7 @@ func (n *Node) newConn(s *session.Stream, e *entry, who Caller, service string) 
 func (c *Conn) finish() {
 	c.once.Do(func() {
 		in, out := c.Moved()
+		c.node.tally.ended(c)
 		why, code := c.node.streams.leave(c.entry)
 		c.node.auditStreamEnd(c.entry, c.who, why, code, c.began, in, out)
 		close(c.over)

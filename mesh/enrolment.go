@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/audit"
@@ -101,7 +102,11 @@ func (n *Node) enrolPeer(ctl *session.Control, late *time.Timer, res *handshake.
 		t, body, err := ctl.Receive()
 		late.Reset(enrolTime)
 		if err != nil {
-			return session.CodeNormal, fmt.Errorf("waiting for the request: %w", err)
+			code := session.CodeAborted // not an end that anybody meant
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				code = session.CodeLimit
+			}
+			return code, fmt.Errorf("waiting for the request: %w", err)
 		}
 		switch t {
 		case session.RecordHeartbeat:

@@ -111,6 +111,8 @@ const (
 	// rekeyPause and rekeyBurst bound the rekeys of one session that are answered: each costs half a millisecond of a core.
 	rekeyPause = time.Second
 	rekeyBurst = 4
+	// maxTallied bounds the peers, and the services, whose traffic is counted apart: a page of metrics shows some hundred.
+	maxTallied = 4096
 	// warmMin and warmMax are how many connections are kept ready to a peer in use: the second once streams have found none.
 	warmMin = 2
 	warmMax = 4

@@ -109,6 +109,7 @@ func (n *Node) runSession(conn net.Conn, res *handshake.Result, dial core.DialID
 		l.ctl.Reset()
 	}
 	n.mu.Unlock()
+	n.tally.session(l.peer.Node)
 	n.post(core.SessionUp{
 		ID: l.id, Dial: dial, Peer: res.Peer.Node, Role: res.Role, Boot: res.Peer.Binding.Boot, ConnSeq: seq,
 		Remote: remote, Certificate: res.Peer.Certificate.Lean(), RootVersion: res.Peer.RootVersion,

@@ -116,6 +116,7 @@ type Node struct {
 	healthSeq  atomic.Uint64
 	hub        hub
 	counters   counters
+	tally      tally
 	sessionSeq atomic.Uint64
 	connSeq    atomic.Uint64
 	presented  atomic.Pointer[handshake.Local]

@@ -226,5 +226,6 @@ func (n *Node) rekeyedLocked(l *link, next keys.Session) {
 	n.tags.Switch(l.ring, time.Now())
 	l.rekey.setLocked(next, l.ring.Usage().Moved)
 	l.due.Store(0)
+	n.tally.rekey(l.peer.Node)
 	n.count("session.rekeyed")
 }

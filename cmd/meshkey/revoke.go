@@ -80,7 +80,7 @@ func runRevoke(ctx context.Context, c *cli, o revokeOptions) error {
 			c.say("The group secret was changed with it (generation %d).", res.Generation)
 		}
 		c.warn(res.Warnings)
-		c.say("Next: meshkey invite %s, to enrol it again with a new key", clean(node(res.Node)))
+		c.say("Next: meshkey invite %s, to enrol it again with a new key; machines that have used the name then want: meshkey repin %s", clean(node(res.Node)), clean(node(res.Node)))
 	})
 }
 

@@ -227,6 +227,7 @@ func TestThreeHosts(t *testing.T) {
 	if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "hello" {
 		t.Fatal(err, string(buf))
 	}
+	checkTraffic(t, gpu, "laptop", "echo")
 	cut := make(chan time.Time, 1)
 	go func() {
 		io.ReadFull(c, buf)

@@ -73,6 +73,7 @@ func (d *Daemon) Metrics(ctx context.Context) (*control.Metrics, error) {
 	p.add("handshakes_total", "counter", "Handshakes of others that succeeded here.", control.Sample{Value: float64(done)})
 	p.by("handshakes_refused_total", "counter", "Handshakes of others that ended without a session, by reason.", "reason", refused)
 	d.counterMetrics(p)
+	d.trafficMetrics(p)
 
 	p.gauge("audit_entries", "Entries of this node's audit log.", float64(s.Audit.Entries))
 	p.flag("audit_degraded", "1 while the audit log cannot be written.", s.Audit.State != "ok")

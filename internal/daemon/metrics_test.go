@@ -77,3 +77,23 @@ func listening(t *testing.T, h *host) string {
 	}
 	return s.Listen[0]
 }
+
+// checkTraffic looks for the five bytes that went to and fro, while their stream is open.
+func checkTraffic(t *testing.T, h *host, peer, service string) {
+	t.Helper()
+	var text string
+	eventually(t, "the stream's bytes by peer and service", 5*time.Second, func() bool {
+		text = h.text()
+		for _, want := range []string{
+			`meshkey_peer_bytes_total\{node="` + peer + `",id="[^"]+",direction="in"\} 5`, `meshkey_peer_bytes_total\{node="` + peer + `",id="[^"]+",direction="out"\} 5`,
+			`meshkey_peer_streams_total\{node="` + peer + `",id="[^"]+"\} 1`, `meshkey_peer_sessions_total\{node="` + peer + `",id="[^"]+"\} [1-9]`,
+			`meshkey_peer_rekeys_total\{node="` + peer + `",id="[^"]+"\} \d+`, `meshkey_service_streams_total\{service="` + service + `"\} 1`,
+			`meshkey_service_bytes_total\{service="` + service + `",direction="in"\} 5`, `meshkey_service_bytes_total\{service="` + service + `",direction="out"\} 5`,
+		} {
+			if !regexp.MustCompile(`(?m)^` + want + `$`).MatchString(text) {
+				return false
+			}
+		}
+		return true
+	})
+}
