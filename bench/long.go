@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -31,6 +33,7 @@ var longRuns = map[string]struct {
 	"log-100000": {what: "the log of 100,000 members: start", run: func() error {
 		return bigLog(100000, logTarget{start: time.Second, rss: 128 << 20, idle: 30 * time.Second})
 	}},
+	"streams":   {what: "10 GiB through 64 streams at a time, with resets, half-closes, rekeys and a revocation: some minutes", run: storm},
 	"sim-seeds": {what: "2,000 random scenarios of 2 to 50 nodes", run: seeds},
 	"sessions":  {what: "one daemon with 1,000 idle sessions: memory and CPU, some minutes", rig: sessions},
 }
@@ -54,6 +57,14 @@ func longUsage() error {
 		fmt.Fprintf(&b, "  %-10s  %s\n", name, longRuns[name].what)
 	}
 	return usageError(b.String())
+}
+
+// storm runs the storm of package mesh at its full size.
+func storm() error {
+	cmd := exec.Command("go", "test", "-count=1", "-timeout=2h", "-v", "-run", "^TestStorm$", "./mesh")
+	cmd.Env = append(os.Environ(), "MESHKEY_STORM_MIB=10240")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd.Run()
 }
 
 // revocation lets a mesh settle, lets one node in a hundred stall, and follows a revocation; then the same with nothing flooded.

@@ -41,6 +41,7 @@ func (n *Node) SetIssuer(i *enroll.Issuer) { n.issuer.Store(i) }
 //	→ ENTRY (its enrolment), GRANTED | REFUSED | PENDING
 func (n *Node) serveEnrolment(ctx context.Context, conn net.Conn, res *handshake.Result, src netip.AddrPort) {
 	ctl := session.NewControl(conn, res.Keys, res.Role)
+	defer ctl.Release()
 	defer ctl.Reset()
 	// Deadlines of reads do not bound a newcomer that does not take what it asked for.
 	late := time.AfterFunc(enrolTime, ctl.Reset)

@@ -186,6 +186,7 @@ func joinAt(ctx context.Context, cfg JoinConfig, at netip.AddrPort) (m *Membersh
 	j := &joiner{cfg: cfg, ctl: session.NewControl(conn, res.Keys, res.Role), res: res, conn: conn, start: time.Now()}
 	code := session.CodeProtocol
 	defer func() { j.ctl.Close(code) }()
+	defer j.ctl.Release()
 	if err := conn.SetReadDeadline(time.Now().Add(enrolTime)); err != nil {
 		return nil, false, err
 	}

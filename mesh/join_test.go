@@ -123,6 +123,8 @@ func TestJoin(t *testing.T) {
 	if nas.spends() != 1 {
 		t.Fatal(nas.spends())
 	}
+	// What was received last is no buffer in use, at either end.
+	eventually(t, "all buffers given back", 10*time.Second, func() bool { return session.Buffered() == 0 })
 }
 
 func TestJoinRefusals(t *testing.T) {

@@ -123,6 +123,7 @@ func (n *Node) keepLink(l *link) {
 	n.wg.Go(func() {
 		l.ctl.Await()
 		if code, err := n.readLinkContained(l); err != nil {
+			l.ctl.Release()
 			n.endLink(l, code, err)
 			return
 		}

@@ -165,7 +165,7 @@ func (c *Control) ended(err error) error {
 	return err
 }
 
-// Receive reads the next record. The body is valid until the next call; the owner calls until it fails. Records of unknown types ≥ 128 are passed over and
+// Receive reads the next record. The body is valid until the next call; the owner calls until it fails, or calls Release. Records of unknown types ≥ 128 are passed over and
 // counted. After RecordClose has been returned, and on every failure, each further call returns the same error.
 //
 // [ErrTruncated] means that the connection ended without CLOSE, [ErrRecord] that a record did not authenticate, [ErrEnded] that
@@ -207,6 +207,10 @@ func (c *Control) await() {
 		c.begun = true
 	}
 }
+
+// Release gives back the body that Receive returned last. The goroutine that receives calls it when it will not receive again: a buffer that
+// nobody returns counts for ever as one in use.
+func (c *Control) Release() { c.returnLent() }
 
 func (c *Control) returnLent() {
 	if c.lent != nil {
