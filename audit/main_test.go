@@ -5,43 +5,17 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sovereignmesh/meshkey/internal/durable"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
 // TestMain fails if a goroutine of this package outlives its test.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	deadline := time.Now().Add(5 * time.Second)
-	left := leaked()
-	for left != "" && time.Now().Before(deadline) {
-		runtime.Gosched()
-		left = leaked()
-	}
-	if left != "" && code == 0 {
-		fmt.Fprintln(os.Stderr, "goroutines left behind:\n"+left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// leaked returns the stacks, but for this one, that run code of the package.
-func leaked() string {
-	buf := make([]byte, 1<<20)
-	var out []string
-	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-		if strings.Contains(stack, "meshkey/audit.") && !strings.Contains(stack, "audit.TestMain") {
-			out = append(out, stack)
-		}
-	}
-	return strings.Join(out, "\n\n")
-}
+func TestMain(m *testing.M) { os.Exit(testrun.Leaks{Tests: m, Of: []string{"meshkey/audit."}}.Run()) }
 
 var testMesh = keys.MeshID{0x4d, 0x45, 0x53, 0x48, 1}
 

@@ -2,46 +2,21 @@ package control_test
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/control/controltest"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
+// TestMain fails the run if a test left a server, a splice or an HTTP connection behind.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if code == 0 {
-		code = leaks()
-	}
-	os.Exit(code)
-}
-
-// leaks waits for goroutines of servers and splices to end and complains about those that do not.
-func leaks() int {
-	var stacks string
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
-		buf := make([]byte, 1<<20)
-		stacks = string(buf[:runtime.Stack(buf, true)])
-		n := 0
-		for _, g := range strings.Split(stacks, "\n\n") {
-			if strings.Contains(g, "meshkey/") && !strings.Contains(g, "TestMain") || strings.Contains(g, "net/http.(*conn)") {
-				n++
-			}
-		}
-		if n == 0 {
-			return 0
-		}
-	}
-	fmt.Fprintln(os.Stderr, "goroutines left behind:\n"+stacks)
-	return 1
+	os.Exit(testrun.Leaks{Tests: m, Of: []string{"meshkey/", "net/http.(*conn)"}}.Run())
 }
 
 const patience = 10 * time.Second

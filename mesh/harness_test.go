@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,25 +39,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	testrun.AtOnce(8) // what is parallel mostly waits; what measures is not
-	code := m.Run()
-	left := ""
-	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
-		buf := make([]byte, 1<<20)
-		left = ""
-		for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(g, "sovereignmesh/meshkey") && !strings.Contains(g, "TestMain") {
-				left += g + "\n\n"
-			}
-		}
-		if left == "" {
-			break
-		}
-	}
-	if code == 0 && left != "" {
-		fmt.Fprintln(os.Stderr, "goroutines left behind:\n"+left)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(testrun.Leaks{Tests: m, Of: []string{"sovereignmesh/meshkey"}}.Run())
 }
 
 // world is a mesh under test: its root, its one issuer, and its nodes.

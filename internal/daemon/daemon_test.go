@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testrun.AtOnce(6) // they mostly wait for each other's daemons
-	os.Exit(m.Run())
+	os.Exit(testrun.Leaks{Tests: m, Of: []string{"sovereignmesh/meshkey"}}.Run())
 }
 
 // host is one machine of a test mesh, on loopback only.

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"os"
-	"runtime"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -14,27 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereignmesh/meshkey/internal/netns"
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
-func TestMain(m *testing.M) { os.Exit(netns.Main(leaks{m})) }
-
-// leaks runs the tests and then waits for every goroutine of this package to end.
-type leaks struct{ tests *testing.M }
-
-func (l leaks) Run() int {
-	code := l.tests.Run()
-	deadline := time.Now().Add(5 * time.Second)
-	for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
-		buf := make([]byte, 1<<20)
-		all := string(buf[:runtime.Stack(buf, true)])
-		if !strings.Contains(all, "netmon.(*Monitor)") && !strings.Contains(all, "netmon.notices") {
-			return code
-		}
-		if time.Now().After(deadline) {
-			os.Stderr.WriteString("goroutines left behind:\n" + all)
-			return 1
-		}
-	}
+func TestMain(m *testing.M) {
+	os.Exit(netns.Main(testrun.Leaks{Tests: m, Of: []string{"netmon.(*Monitor)", "netmon.notices"}}))
 }
 
 // patience is how long a test waits for the kernel, debounce and poll included.
