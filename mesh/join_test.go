@@ -93,6 +93,7 @@ func (h *host) spends() int {
 }
 
 func TestJoin(t *testing.T) {
+	before := session.Buffered()
 	w := newWorld(t)
 	nas := w.admin()
 	key := keys.NewSigningKey()
@@ -124,7 +125,7 @@ func TestJoin(t *testing.T) {
 		t.Fatal(nas.spends())
 	}
 	// What was received last is no buffer in use, at either end.
-	eventually(t, "all buffers given back", 10*time.Second, func() bool { return session.Buffered() == 0 })
+	eventually(t, "all buffers given back", 10*time.Second, func() bool { return session.Buffered() <= before })
 }
 
 func TestJoinRefusals(t *testing.T) {

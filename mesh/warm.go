@@ -25,10 +25,18 @@ type warmth struct {
 	under   atomic.Int32      // connections being made
 	more    atomic.Int32      // ready ones to keep beyond warmMin
 	wanted  atomic.Int32      // streams that wait for a connection of the peer's
-	reverse atomic.Bool       // the peer had to be asked to dial
+	way     atomic.Int32      // how the peer is reached: wayUnknown until one way has proven itself
 	asked   budget            // DIALs of the peer
 	back    atomic.Int32      // connections being made for them
 }
+
+const (
+	wayUnknown int32 = iota
+	wayDirect        // a connect of ours succeeded
+	wayReverse       // one failed, or the peer's own, which it was asked for, came before it
+)
+
+func (w *warmth) reverse() bool { return w.way.Load() == wayReverse }
 
 // takeWarm returns a connection to send OPEN on, or nil.
 func (l *link) takeWarm() *session.Parked {
@@ -48,7 +56,7 @@ func (n *Node) warmUp(l *link) {
 	if missing <= 0 {
 		return
 	}
-	if l.warm.reverse.Load() {
+	if l.warm.reverse() {
 		n.askToDial(l, missing)
 		return
 	}
@@ -155,7 +163,7 @@ func (n *Node) park(ctx context.Context, in *session.Incoming, l *link) {
 		n.serveParked(ctx, l, p)
 		return
 	}
-	if l.warm.reverse.Store(true); !l.warm.ready.Put(p) {
+	if l.warm.way.CompareAndSwap(wayUnknown, wayReverse); !l.warm.ready.Put(p) {
 		p.Reset(session.CodeLimit)
 		n.count("warm.limit")
 		return
@@ -196,10 +204,17 @@ func (n *Node) reach(ctx context.Context, l *link) (net.Conn, *session.Parked, e
 	direct := make(chan result)
 	failure := errors.New("the peer can be reached neither way")
 	patience := dialBackAfter
-	if l.warm.reverse.Load() {
+	if l.warm.reverse() {
 		patience = 0
-	} else if !n.goWhile(l, func(context.Context) {
-		conn, err := n.connectStream(ctx, l)
+	} else if !n.goWhile(l, func(all context.Context) {
+		// Beyond this stream's patience too: a peer that is only slow to reach must not be taken for long for one that cannot be dialled, whose
+		// streams are as few as it may be asked for.
+		conn, err := n.connectStream(all, l)
+		if err == nil {
+			l.warm.way.Store(wayDirect)
+		} else {
+			l.warm.way.Store(wayReverse)
+		}
 		select {
 		case direct <- result{conn, err}:
 		case <-ctx.Done():

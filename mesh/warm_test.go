@@ -20,6 +20,7 @@ type dials struct {
 	made  atomic.Int32
 	fails atomic.Bool // refused at once
 	hangs atomic.Bool // as behind a filter that drops
+	slow  chan struct{}
 }
 
 func (d *dials) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
@@ -30,6 +31,9 @@ func (d *dials) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	case d.hangs.Load():
 		<-ctx.Done()
 		return nil, ctx.Err()
+	}
+	if d.slow != nil {
+		<-d.slow
 	}
 	return d.Network.Dial(ctx, to)
 }
@@ -151,7 +155,7 @@ func TestDialBack(t *testing.T) {
 			if took := time.Since(began); took > 10*(dialBackAfter+100*time.Millisecond) {
 				t.Fatal(took)
 			}
-			if lb.warm.reverse.Load() != true {
+			if lb.warm.reverse() != true {
 				t.Fatal("not remembered")
 			}
 			// From now on nobody tries the address any more.
@@ -167,10 +171,30 @@ func TestDialBack(t *testing.T) {
 			}
 			// The other direction is as ever.
 			ok(t, pings(a.dial(b, "echo")))
-			if la.warm.reverse.Load() {
+			if la.warm.reverse() {
 				t.Fatal("both ways?")
 			}
 		})
+	}
+}
+
+// A peer that is slow to reach is asked to connect as well, and is dialled again as soon as it has been reached: what it may be asked for
+// is far less than what a dialled peer carries.
+func TestSlowIsNotUnreachable(t *testing.T) {
+	_, a, b, _, db, _, lb := watched(t)
+	db.slow = make(chan struct{})
+	db.fails.Store(false)
+	ok(t, pings(b.dial(a, "echo"))) // by a connection of the peer's
+	if !lb.warm.reverse() {
+		t.Fatal("not by the peer's connection")
+	}
+	close(db.slow)
+	eventually(t, "the peer is one that can be dialled", 10*time.Second, func() bool { return !lb.warm.reverse() })
+	made := db.made.Load()
+	lb.warm.ready.Reset(session.CodeNormal)
+	ok(t, pings(b.dial(a, "echo")))
+	if db.made.Load() == made {
+		t.Fatal("not dialled")
 	}
 }
 
