@@ -215,6 +215,10 @@ func TestStorm(t *testing.T) {
 		ok(t, err)
 		total = int64(n) << 20
 	}
+	held := session.Buffered()
+	if held > 0 {
+		t.Logf("%d bytes are still held by streams of earlier tests", held)
+	}
 	w := newWorld(t)
 	a, b, thief := w.member("a"), w.member("b"), w.member("thief")
 	w.allow(a, b, "storm")
@@ -300,7 +304,7 @@ func TestStorm(t *testing.T) {
 	keys.Wait()
 	eventually(t, "no stream and no buffer left", 10*time.Second, func() bool {
 		return a.streams.count(b.key.NodeID()) == 0 && b.streams.count(a.key.NodeID()) == 0 && b.streams.count(thief.key.NodeID()) == 0 &&
-			session.Buffered() == 0
+			session.Buffered() <= held
 	})
 	rekeys := a.Counters()["session.rekeyed"] + thief.Counters()["session.rekeyed"]
 	if cut.Load() == 0 || transfers.Load() < stormStream || took > 3*time.Second && rekeys == 0 {
