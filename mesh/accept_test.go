@@ -263,6 +263,7 @@ func TestNothingCountsBeforeFull(t *testing.T) {
 	l := &link{id: 1 << 50, peer: real.peer, remote: real.remote}
 	l.state.Store(uint32(session.Restricted))
 	forged := keys.NewGroupSecret(1)
+	eventually(t, "a has a record of itself", 5*time.Second, func() bool { return a.record.Load() != nil })
 	before := a.record.Load()
 	for _, body := range []session.Body{
 		session.Services{Seq: 1, List: []session.Service{{Name: "x", Proto: "tcp", State: session.ServiceUp}}},

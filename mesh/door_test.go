@@ -29,6 +29,7 @@ func (h *host) declines() (out []audit.Record) {
 
 // While a newcomer asks its person, the issuer shows the same words. A no leaves the invite as it was, and has a record of its own.
 func TestNewcomerSaysNo(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	nas := w.admin()
 	inv := nas.invite("gpu1")

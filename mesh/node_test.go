@@ -298,6 +298,7 @@ func TestAPIBeforeRun(t *testing.T) {
 
 // That this node is revoked is said by members alone, until they have a session with it again.
 func TestWhoSaysRevoked(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b, c := w.member("a"), w.member("b"), w.member("c")
 	a.run()

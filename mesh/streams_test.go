@@ -125,6 +125,7 @@ func TestOpeningOrder(t *testing.T) {
 
 // A sweep between decision and ACCEPT that changes nothing makes the decision start over, not fail.
 func TestOpeningDecidesAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.member("a"), w.member("b")
 	w.allow(a, b, "vault")

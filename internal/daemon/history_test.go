@@ -14,6 +14,7 @@ import (
 // What was granted to a machine, and what it did, is found by its name after it has changed its key, and after it was revoked; what that
 // ended is said to be void.
 func TestNamesReachThroughRotationAndRevocation(t *testing.T) {
+	t.Parallel()
 	nas, others := found(t, "gpu1")
 	gpu := others[0]
 	inv, err := nas.client.CreateInvite(t.Context(), &control.InviteRequest{Name: "laptop", Tags: []string{"dev"}})

@@ -11,6 +11,7 @@ import (
 // A machine that left comes back under its name with a new key. Who has used the name is told so, refuses it with the command that ends
 // that, and goes on after it; the issuer that enrolled it asks nobody; and ids, whole or their beginnings, need no such thing.
 func TestNameComesBack(t *testing.T) {
+	t.Parallel()
 	nas, others := found(t, "gpu1", "laptop")
 	gpu, laptop := others[0], others[1]
 	serve := func(h *host, who string) {

@@ -12,6 +12,7 @@ import (
 
 // A machine that was revoked says so everywhere, as what it knows: the peers' word. It leaves the issuer alone, whose log says how often it came.
 func TestRevokedMachineSaysSo(t *testing.T) {
+	t.Parallel()
 	nas, others := found(t, "gpu1", "laptop")
 	gpu, laptop := others[0], others[1]
 	if _, err := gpu.client.Expose(t.Context(), &control.ExposeRequest{Name: "echo", Target: echoAt(t)}); err != nil {
@@ -89,6 +90,7 @@ func refusals(t *testing.T, at *host, id string) []control.AuditRecord {
 
 // One whose own log holds the entry knows it, and leaves without asking anybody.
 func TestRevokedByItsOwnLog(t *testing.T) {
+	t.Parallel()
 	nas, root := foundWithRoot(t, beaconPort())
 	pi := nas.enrolled("pi4", nas)
 	pi.start()
