@@ -16,6 +16,7 @@ import (
 
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/internal/config"
+	"github.com/sovereignmesh/meshkey/internal/durable"
 )
 
 type daemonOptions struct {
@@ -54,7 +55,7 @@ func runDaemon(ctx context.Context, c *cli, o daemonOptions) error {
 		return err
 	}
 	if o.Stop {
-		return c.stopDaemon(ctx, control.NewClient(p.Socket))
+		return c.stopDaemon(ctx, control.NewClient(p.Socket), p.State)
 	}
 	cfg, err := c.config()
 	if err != nil {
@@ -114,17 +115,18 @@ func runDaemon(ctx context.Context, c *cli, o daemonOptions) error {
 // stopPoll is how often a daemon that was asked to stop is looked at.
 const stopPoll = 50 * time.Millisecond
 
-// stopDaemon asks the daemon to stop, and waits until it does not answer any more.
-func (c *cli) stopDaemon(ctx context.Context, client *control.Client) error {
+// stopDaemon asks the daemon to stop, and waits until it does not answer any more and has let go of its state directory: whoever copies or
+// removes that next must find it at rest.
+func (c *cli) stopDaemon(ctx context.Context, client *control.Client, state string) error {
 	if err := client.Shutdown(ctx); err != nil {
 		return err
 	}
 	for late := time.Now().Add(startWait); ; {
-		if _, err := client.Version(ctx); control.AsError(err) != nil && control.AsError(err).Code == control.NotRunning {
+		if _, err := client.Version(ctx); control.AsError(err) != nil && control.AsError(err).Code == control.NotRunning && atRest(state) {
 			return c.print(&control.Empty{}, func() { c.say("The daemon has stopped. Start it: meshkey daemon") })
 		}
 		if time.Now().After(late) {
-			return control.Errorf(control.Unreachable, "look at its log", "the daemon was asked to stop, and still answers")
+			return control.Errorf(control.Unreachable, "look at its log", "the daemon was asked to stop, and still runs")
 		}
 		select {
 		case <-time.After(stopPoll):
@@ -132,6 +134,15 @@ func (c *cli) stopDaemon(ctx context.Context, client *control.Client) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// atRest reports whether no process uses a state directory.
+func atRest(dir string) bool {
+	l, err := durable.Lock(dir)
+	if err == nil {
+		err = l.Close()
+	}
+	return !errors.Is(err, durable.ErrLocked)
 }
 
 // logger writes to stderr, with the configuration's level and format.
