@@ -111,6 +111,7 @@ type Node struct {
 	wg         sync.WaitGroup
 	taking     sync.Mutex    // held while a certificate is put into use
 	renewals   *rate.Limiter // answered, of all peers
+	doorLog    budget        // lines of newcomers that did not join
 	trustKick  chan struct{} // capacity 1: the trust state changed
 	svcKick    chan struct{} // capacity 1: services changed
 	healthSeq  atomic.Uint64
