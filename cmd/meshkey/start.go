@@ -99,7 +99,7 @@ func wireStart(ctx context.Context, r startRequest) (*startedDaemon, error) {
 		args = append(args, "--passphrase-file", r.Secret)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "MESHKEY_INVITE=") }) // it is spent
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, inviteVariable+"=") }) // it is spent
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // the terminal's end is not its own
 	if err := cmd.Start(); err != nil {
