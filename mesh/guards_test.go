@@ -50,6 +50,16 @@ func (s *speaker) says(at string, made time.Time) (datagram, record []byte) {
 	return datagram, record
 }
 
+// asks makes the next announcement, with flags.
+func (s *speaker) asks(flags beacon.Flags) []byte {
+	s.t.Helper()
+	secrets, err := NewSecrets(s.h.w.id, func(keys.GroupSecret) error { return nil }, s.h.w.secret)
+	ok(s.t, err)
+	d, _, err := s.an.Announce(beacon.Facts{Interval: core.Interval, UnicastPort: 1}, flags, secrets.beaconKeys(), time.Now())
+	ok(s.t, err)
+	return d
+}
+
 // knows returns where a host believes that another accepts connections.
 func (h *host) knows(other *host) string {
 	h.mu.Lock()

@@ -122,7 +122,7 @@ type Node struct {
 	connSeq    atomic.Uint64
 	presented  atomic.Pointer[handshake.Local]
 	endpointsA atomic.Pointer[[]netip.AddrPort] // announced
-	heardOn    atomic.Pointer[[]int]            // interfaces whose beacons count; nil: all
+	heardOn    atomic.Pointer[heardOn]          // what datagrams count; nil: all
 	record     atomic.Pointer[[]byte]           // own newest beacon envelope
 	interval   atomic.Int64                     // of beacons, as announced, in ns
 	crowd      atomic.Int64                     // others heard on the most crowded interface
