@@ -37,8 +37,8 @@ const (
 	InviteCreate    Code = "invite.create"    // target: name; session: invite id
 	InviteRemove    Code = "invite.remove"    // session: invite id
 	InviteSpend     Code = "invite.spend"     // actor: new node; session: invite id
-	InviteRefuse    Code = "invite.refuse"    // actor: address; reason: used, expired, unknown
-	InviteDecline   Code = "invite.decline"   // actor: node; before: its address; session: invite id; the person there said no
+	InviteRefuse    Code = "invite.refuse"    // actor: address; target: node; reason: used, expired, unknown; session: invite id
+	InviteDecline   Code = "invite.decline"   // actor: address; target: node; session: invite id; the person there said no
 	RequestAdd      Code = "request.add"      // a machine waits for approval: actor: node; target: name wished; before: address; after: words
 	RequestApprove  Code = "request.approve"  // target: node; after: serial, name, words; session: invite id, or "file"
 	RequestDeny     Code = "request.deny"     // target: node; reason; session: invite id

@@ -93,11 +93,11 @@ func (l *Log) Later(e Event) error {
 // errBehind is why the log is degraded when the disk is too slow, or hangs without an error.
 var errBehind = fmt.Errorf("the disk takes records too slowly: more than %d MiB wait", maxQueue>>20)
 
-// Flush returns when everything recorded before the call is durable.
+// Flush returns when everything recorded before the call is durable, but for denials that are still being counted: whoever reads the log
+// would else end their window, and choose how many records they become.
 func (l *Log) Flush() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.drainDenialsLocked(true)
 	return l.flushLocked()
 }
 

@@ -47,9 +47,11 @@ func (p place) wrote(index uint64) {
 type window struct {
 	start  time.Time
 	seen   int
-	index  uint64 // of the last denial that was written by Append
-	over   uint64 // counted, not written
-	sample Event  // the first of those
+	index  uint64    // of the last denial that was written by Append
+	over   uint64    // counted, not written
+	sample Event     // the first of those
+	dated  time.Time // the time of the last of those, and
+	came   time.Time // when that came
 }
 
 // countLocked returns where a denial is counted, nowhere for other events, and whether it was counted instead of being written.
@@ -61,7 +63,7 @@ func (d *denials) countLocked(e Event) (place, bool) {
 	r := d.alike.find(e, now)
 	if r != nil && r.plain >= repeatsPlain {
 		r.over++
-		r.last = e
+		r.last, r.seen = e, now
 		return place{r: r}, true
 	}
 	w, counted := d.countActor(e, now)
@@ -102,6 +104,7 @@ func (d *denials) countActor(e Event, now time.Time) (*window, bool) {
 		}
 	}
 	w.over++
+	w.dated, w.came = e.Time, now
 	return w, true
 }
 
@@ -127,10 +130,12 @@ func (d *denials) drain(all bool) []Event {
 			return false
 		}
 		if w.over > 0 {
-			e := w.sample
-			e.Time, e.Count, e.Duration = now, w.over, max(0, now.Sub(w.start))
-			e.Before, e.After = "", "first: "+e.Reason
-			e.Reason = strconv.FormatUint(w.over, 10) + " more denials"
+			e := merged(w.sample, w.over, w.start, w.came)
+			e.Time = w.dated
+			if w.over > 1 {
+				e.Before, e.After = "", "first: "+e.Reason
+				e.Reason = strconv.FormatUint(w.over, 10) + " more denials"
+			}
 			out = append(out, e)
 		}
 		return true
@@ -169,9 +174,6 @@ func (d *denials) pending() (time.Time, bool) {
 // drainDenialsLocked queues the records of ended windows, or of all.
 func (l *Log) drainDenialsLocked(all bool) {
 	for _, e := range l.denials.drain(all) {
-		if e.Count == 1 {
-			e.Count = 0 // it stands for itself
-		}
 		leaf, err := encodeLeaf(e)
 		if err != nil {
 			continue // impossible: the sample was encoded before

@@ -87,7 +87,9 @@
 //
 // Denials of one actor beyond ten in a second are counted, and become one entry with a count when the second has passed. Of
 // denials that are alike but for time, session and source port three are written, then one entry a minute with their count while more of
-// them come, and at the end and at the stop one with what is left.
+// them come, and at the end and at the stop one with what is left; the session of an invite's denials is the invite, and keeps them apart.
+// An actor has at most 64 such kinds at a time. The entry has the time of the last that it counts, its duration goes back to the window's
+// start; one denial alone is written as it was. So times are not in order. Reading ends no window: what is still counted is not in the log.
 //
 // # When it cannot be written
 //

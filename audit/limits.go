@@ -59,12 +59,14 @@ const (
 	denialsPerSecond = 10
 	// repeatsPlain is how many denials that are alike but for their moment are written one by one; while more come their number is written
 	// once per repeatWindow, which is also what a crash can lose of it. repeatKinds bounds the table, 2 KiB each at the most; a denial beyond
-	// it is counted by its actor alone.
-	repeatsPlain = 3
-	repeatWindow = 60 * time.Second
-	repeatKinds  = 1024
-	denialWindow = time.Second
-	denialActors = 1024
+	// it is counted by its actor alone. repeatActorKinds is an actor's part of it: about one merged record a second beside its
+	// denialsPerSecond, and more than a program asks for that is set up wrong.
+	repeatsPlain     = 3
+	repeatWindow     = 60 * time.Second
+	repeatKinds      = 1024
+	repeatActorKinds = 64
+	denialWindow     = time.Second
+	denialActors     = 1024
 
 	// maxNote bounds a signed checkpoint: three lines of text, two own signatures, maxCosignatures lines of 256 bytes.
 	maxNote         = 8 << 10

@@ -129,7 +129,7 @@ func Open(fsys durable.FS, key *keys.SigningKey, mesh keys.MeshID, opts Options)
 	l := &Log{
 		folder: folder{fsys, Dir(node)}, key: key, node: node, mesh: mesh, origin: Origin(mesh, node), opts: opts,
 		log: opts.Logger, kick: make(chan struct{}, 1), done: make(chan struct{}), changed: make(chan struct{}),
-		dirs: make(map[string]bool), denials: denials{actors: make(map[string]*window), alike: repeats{m: make(map[Event]*repeat)}},
+		dirs: make(map[string]bool), denials: denials{actors: make(map[string]*window), alike: repeats{m: make(map[Event]*repeat), kinds: make(map[string]int)}},
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)

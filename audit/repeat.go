@@ -12,6 +12,7 @@ import (
 // record per repeatWindow with their number. It is guarded by Log.mu.
 type repeats struct {
 	m      map[Event]*repeat
+	kinds  map[string]int // of an actor in m
 	purged time.Time
 }
 
@@ -21,11 +22,15 @@ type repeat struct {
 	index uint64 // of the last that Append wrote
 	over  uint64 // counted, not written
 	last  Event
+	seen  time.Time // when that came
 }
 
 // alike is what events that are merged have in common.
 func alike(e Event) Event {
-	e.Time, e.Session = time.Time{}, ""
+	e.Time = time.Time{}
+	if noun, _, _ := strings.Cut(string(e.Code), "."); noun != "invite" { // there it names the invite
+		e.Session = ""
+	}
 	if at, err := netip.ParseAddrPort(e.Target); err == nil {
 		e.Target = at.Addr().String()
 	}
@@ -41,20 +46,34 @@ func (r *repeats) find(e Event, now time.Time) *repeat {
 		}
 		return x
 	}
-	if len(r.m) >= repeatKinds && now.Sub(r.purged) >= denialWindow {
+	if r.fullFor(e.Actor) && now.Sub(r.purged) >= denialWindow {
 		r.purged = now
 		for k, x := range r.m {
 			if x.over == 0 && now.Sub(x.start) >= repeatWindow {
-				delete(r.m, k)
+				r.forget(k)
 			}
 		}
 	}
-	if len(r.m) >= repeatKinds {
+	if r.fullFor(e.Actor) {
 		return nil
 	}
 	x := &repeat{start: now}
 	r.m[k] = x
+	r.kinds[k.Actor]++
 	return x
+}
+
+// fullFor reports that an actor gets no further kind. Without a bound of its own one that invents kinds would have a record a minute for each
+// in the whole table, and nobody else's would be merged.
+func (r *repeats) fullFor(actor string) bool {
+	return len(r.m) >= repeatKinds || r.kinds[actor] >= repeatActorKinds
+}
+
+func (r *repeats) forget(k Event) {
+	delete(r.m, k)
+	if r.kinds[k.Actor]--; r.kinds[k.Actor] == 0 {
+		delete(r.kinds, k.Actor)
+	}
 }
 
 // drain returns one record for every window that has ended, or for all, with counted denials. A window in which some were counted is
@@ -65,16 +84,22 @@ func (r *repeats) drain(now time.Time, all bool) []Event {
 		ended := now.Sub(x.start) >= repeatWindow
 		switch {
 		case x.over > 0 && (ended || all):
-			e := x.last
-			e.Time, e.Count, e.Duration = now, x.over, max(0, now.Sub(x.start))
-			out = append(out, e)
+			out = append(out, merged(x.last, x.over, x.start, x.seen))
 			x.over, x.start = 0, now
 		case ended && x.over == 0:
-			delete(r.m, k)
+			r.forget(k)
 		}
 	}
 	slices.SortFunc(out, func(a, b Event) int { return strings.Compare(a.Actor+a.Target+a.Reason, b.Actor+b.Target+b.Reason) })
 	return out
+}
+
+// merged is the record of counted denials, dated when the last came. One alone stands for itself, like any other.
+func merged(e Event, count uint64, start, seen time.Time) Event {
+	if count > 1 {
+		e.Count, e.Duration = count, max(0, seen.Sub(start))
+	}
+	return e
 }
 
 // pending returns when the first window with counted denials ends.

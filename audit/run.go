@@ -118,10 +118,14 @@ func (l *Log) stop() error {
 	if err := l.resume(); err != nil {
 		return err
 	}
-	if err := l.Flush(); err != nil {
+	l.mu.Lock()
+	l.drainDenialsLocked(true)
+	err := l.flushLocked()
+	l.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	_, err := l.Checkpoint()
+	_, err = l.Checkpoint()
 	return err
 }
 

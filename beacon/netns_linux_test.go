@@ -137,7 +137,7 @@ func TestNamespaceIPv4Only(t *testing.T) {
 	if err := sa.Unicast(p.From, []byte("probe")); err != nil {
 		t.Fatal(err)
 	}
-	if p := sb.wants("probe"); !p.Unicast || p.From != want || p.Interface != index(t, b, "eth0") {
+	if p := sb.wants("probe"); !p.Unicast || p.From != want || p.To.String() != "10.9.0.2" || p.Interface != index(t, b, "eth0") {
 		t.Errorf("the probe arrived as %+v", p.Packet)
 	}
 }
@@ -159,7 +159,7 @@ func TestNamespaceIPv6Only(t *testing.T) {
 	if err := sb.Unicast(back, []byte("reply")); err != nil {
 		t.Fatal(err)
 	}
-	if p := sa.wants("reply"); !p.Unicast || p.Interface != index(t, a, "eth0") {
+	if p := sa.wants("reply"); !p.Unicast || p.To != back.Addr().WithZone("") || p.Interface != index(t, a, "eth0") {
 		t.Errorf("the reply arrived as %+v", p.Packet)
 	}
 	// Off and on again: the group is joined anew.

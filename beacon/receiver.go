@@ -14,8 +14,9 @@ import (
 type Packet struct {
 	Data      []byte
 	From      netip.AddrPort
-	Interface int  // index of the interface it came in by, 0 if unknown
-	Unicast   bool // received on this daemon's own unicast port
+	To        netip.Addr // where it was sent to, without zone; not valid if unknown
+	Interface int        // index of the interface it came in by, 0 if unknown
+	Unicast   bool       // received on this daemon's own unicast port
 }
 
 // Kind is how a beacon reached us.

@@ -55,12 +55,12 @@ type Sockets struct {
 	faults     map[faultKey]*InterfaceError
 }
 
-// socket is one UDP socket and how to read the interface from its control messages.
+// socket is one UDP socket and how to read the interface and the address a datagram came to from its control messages.
 type socket struct {
 	conn    *net.UDPConn
 	name    string
 	unicast bool
-	ifindex func(control []byte) int
+	arrived func(control []byte) (int, netip.Addr)
 }
 
 // Listen opens the sockets and starts nothing. A family that is missing or whose port is taken is a fault, see
@@ -165,13 +165,14 @@ func open4(a netip.AddrPort, shared bool) (*socket, error) {
 		return nil, err
 	}
 	// Where the system cannot tell the interface, the source's prefix does.
-	ipv4.NewPacketConn(conn).SetControlMessage(ipv4.FlagInterface, true)
-	return &socket{conn: conn, name: "udp4 " + a.String(), unicast: !shared, ifindex: func(control []byte) int {
+	ipv4.NewPacketConn(conn).SetControlMessage(ipv4.FlagInterface|ipv4.FlagDst, true)
+	return &socket{conn: conn, name: "udp4 " + a.String(), unicast: !shared, arrived: func(control []byte) (int, netip.Addr) {
 		var cm ipv4.ControlMessage
 		if cm.Parse(control) != nil {
-			return 0
+			return 0, netip.Addr{}
 		}
-		return cm.IfIndex
+		to, _ := netip.AddrFromSlice(cm.Dst)
+		return cm.IfIndex, to.Unmap()
 	}}, nil
 }
 
@@ -180,13 +181,14 @@ func open6(a netip.AddrPort, shared bool) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	ipv6.NewPacketConn(conn).SetControlMessage(ipv6.FlagInterface, true)
-	return &socket{conn: conn, name: "udp6 " + a.String(), unicast: !shared, ifindex: func(control []byte) int {
+	ipv6.NewPacketConn(conn).SetControlMessage(ipv6.FlagInterface|ipv6.FlagDst, true)
+	return &socket{conn: conn, name: "udp6 " + a.String(), unicast: !shared, arrived: func(control []byte) (int, netip.Addr) {
 		var cm ipv6.ControlMessage
 		if cm.Parse(control) != nil {
-			return 0
+			return 0, netip.Addr{}
 		}
-		return cm.IfIndex
+		to, _ := netip.AddrFromSlice(cm.Dst)
+		return cm.IfIndex, to
 	}}, nil
 }
 
@@ -264,7 +266,8 @@ func (s *Sockets) read(c *socket, handle func(Packet)) {
 			}
 			continue
 		}
-		p := Packet{Data: data[:n], From: from, Interface: c.ifindex(control[:cn]), Unicast: c.unicast}
+		p := Packet{Data: data[:n], From: from, Unicast: c.unicast}
+		p.Interface, p.To = c.arrived(control[:cn])
 		if p.Interface == 0 {
 			p.Interface = s.holding(from.Addr())
 		}

@@ -140,7 +140,7 @@ func TestDaemonsOfOneMachineHearEachOther(t *testing.T) {
 	if err := all[0].Unicast(netip.AddrPortFrom(netip.MustParseAddr("::ffff:127.0.0.1"), all[1].Port()), []byte("probe")); err != nil {
 		t.Fatal(err)
 	}
-	if p := all[1].wants("probe"); !p.Unicast || p.Interface != lo || p.From.Port() != all[0].Port() {
+	if p := all[1].wants("probe"); !p.Unicast || p.Interface != lo || p.To != netip.MustParseAddr("127.0.0.1") || p.From.Port() != all[0].Port() {
 		t.Errorf("the probe arrived as %+v", p.Packet)
 	}
 	if err := all[0].Broadcast([]byte("marker")); err != nil {

@@ -135,6 +135,9 @@ func listenFor(ctx context.Context, listen listenFunc, aliases bool, want string
 
 func listenError(at netip.AddrPort, err error) error {
 	next := "choose another with -L"
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return Errorf(InUse, next, "another program listens on %s: %w", at, err)
+	}
 	if errors.Is(err, fs.ErrPermission) {
 		next = "choose a port of 1024 or more with -L, or lower net.ipv4.ip_unprivileged_port_start"
 	}

@@ -184,7 +184,7 @@ func TestConnectWhereTheUserSays(t *testing.T) {
 	}
 	// The same address again is in use.
 	err := c.Connect(t.Context(), &control.ConnectRequest{Target: "gpu1/ollama", Listen: first.Listen}, nil)
-	if e := wantCode(t, "second", err, control.Failed); !strings.Contains(e.Next, "-L") {
+	if e := wantCode(t, "second", err, control.InUse); !strings.Contains(e.Next, "-L") {
 		t.Errorf("%+v", e)
 	}
 	end()

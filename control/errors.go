@@ -21,7 +21,7 @@ const (
 	Unreachable Code = 7   // the peer cannot be reached, or not in time
 	Degraded    Code = 8   // works, but something needs attention
 	Waiting     Code = 9   // waits for an approval
-	InUse       Code = 75  // another process uses the state directory or the socket
+	InUse       Code = 75  // another process uses the state directory, the socket or the address
 	Interrupted Code = 130 // stopped by the user
 )
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/sovereignmesh/meshkey/audit"
 	"github.com/sovereignmesh/meshkey/handshake"
 	"github.com/sovereignmesh/meshkey/identity"
@@ -62,10 +64,19 @@ func (n *Node) declined(body []byte, res *handshake.Result, src netip.AddrPort) 
 	if code != session.CodeNormal {
 		return fmt.Errorf("the newcomer ended it: %s", code)
 	}
-	n.log.Info("an enrolment was not confirmed at the newcomer", "from", src, "invite", res.Invite)
+	n.atDoor("an enrolment was not confirmed at the newcomer", "from", src, "invite", res.Invite)
+	// The address, not the key, is who acts: a key costs nothing, and denials are counted by who acts.
 	n.auditLater(audit.Event{
-		Code: audit.InviteDecline, Actor: res.Peer.Node.Compact(), Verdict: audit.Denied, Reason: "not confirmed at the newcomer",
-		Session: res.Invite.String(), Before: src.Addr().String(),
+		Code: audit.InviteDecline, Actor: src.Addr().String(), Target: res.Peer.Node.Compact(), Verdict: audit.Denied, Reason: "not confirmed at the newcomer",
+		Session: res.Invite.String(),
 	})
 	return nil
+}
+
+// atDoor logs what became of a newcomer, not every time: whoever holds an unused invite may come as often as connections are taken, and
+// spends nothing by it.
+func (n *Node) atDoor(what string, args ...any) {
+	if n.doorLog.of(rate.Every(doorLogPause), doorLogBurst).Allow() {
+		n.log.Info(what, args...)
+	}
 }

@@ -1,8 +1,10 @@
 package mesh
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/sovereignmesh/meshkey/audit"
 	"github.com/sovereignmesh/meshkey/handshake"
+	"github.com/sovereignmesh/meshkey/identity"
 	"github.com/sovereignmesh/meshkey/internal/wire"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/session"
@@ -49,7 +52,7 @@ func TestNewcomerSaysNo(t *testing.T) {
 	}
 	eventually(t, "the no is recorded", 5*time.Second, func() bool { return len(nas.declines()) == 1 })
 	r := nas.declines()[0].Event
-	if r.Actor != key.NodeID().Compact() || r.Session != inv.ID.String() || r.Verdict != audit.Denied || !strings.HasPrefix(r.Before, "127.") {
+	if r.Target != key.NodeID().Compact() || r.Session != inv.ID.String() || r.Verdict != audit.Denied || !strings.HasPrefix(r.Actor, "127.") {
 		t.Errorf("%+v", r)
 	}
 	eventually(t, "nobody is at the door", 5*time.Second, func() bool { return len(nas.Newcomers()) == 0 })
@@ -113,5 +116,33 @@ func TestNewcomerMayTakeItsTime(t *testing.T) {
 			}
 			theirs.Close()
 		})
+	}
+}
+
+// Whoever holds an unused invite says no as often as it likes, with a new key each time: its address has few records of it, and the log few lines.
+func TestDeclinesAreBounded(t *testing.T) {
+	w := newWorld(t)
+	h := w.member("nas")
+	h.open()
+	var said bytes.Buffer
+	h.Node.log = slog.New(slog.NewTextHandler(&said, nil))
+	no := wire.MustMarshal(struct {
+		_    struct{} `cbor:",toarray"`
+		Code session.Code
+	}{Code: session.CodeNormal})
+	before := h.log.Size()
+	const times = 500
+	began := time.Now()
+	for range times {
+		res := &handshake.Result{Invite: identity.InviteID{1}, Peer: &handshake.Peer{Node: keys.NewSigningKey().NodeID()}}
+		ok(t, h.declined(no, res, netip.MustParseAddrPort("192.0.2.7:1")))
+		ok(t, h.log.Flush())
+	}
+	seconds := uint64(time.Since(began)/time.Second) + 1
+	if n := h.log.Size() - before; n == 0 || n > 20*seconds {
+		t.Errorf("%d records in %d s", n, seconds)
+	}
+	if n := uint64(strings.Count(said.String(), "not confirmed")); n == 0 || n > doorLogBurst+seconds {
+		t.Errorf("%d lines in %d s", n, seconds)
 	}
 }

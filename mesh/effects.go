@@ -150,7 +150,8 @@ func (n *Node) datagram(p beacon.Packet) {
 			n.panicked("beacon", v)
 		}
 	}()
-	if n.elsewhere(p) {
+	elsewhere := n.elsewhere(p)
+	if elsewhere && !p.Unicast {
 		n.count("beacon.drop.elsewhere")
 		return
 	}
@@ -158,6 +159,10 @@ func (n *Node) datagram(p beacon.Packet) {
 	h, err := n.receiver.Receive(p, now)
 	if err != nil {
 		return // counted by the receiver
+	}
+	if elsewhere && h.Kind != beacon.Reply { // an answer was asked for, on whatever way there was to its node
+		n.count("beacon.drop.elsewhere")
+		return
 	}
 	if h.Asks && n.mayAnswer(h) && n.receiver.Answer(h, now) {
 		if d, ok := n.announce(beacon.FlagReply); ok {

@@ -58,7 +58,7 @@ func (n *Node) serveEnrolment(ctx context.Context, conn net.Conn, res *handshake
 	code, err := n.enrolPeer(ctl, late, res, src)
 	gone()
 	if err != nil {
-		n.log.Info("enrolment failed", "from", src, "invite", res.Invite, "err", err)
+		n.atDoor("enrolment failed", "from", src, "invite", res.Invite, "err", err)
 	}
 	ctl.Close(code)
 }

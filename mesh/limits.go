@@ -150,6 +150,10 @@ const (
 	renewPause      = 10 * time.Second
 	renewBurst      = 3
 	renewsPerSecond = 20
+	// doorLogPause and doorLogBurst bound the lines of newcomers that did not join: a few mistakes in a row are shown, a flood is in the
+	// audit log with its number.
+	doorLogPause = 10 * time.Second
+	doorLogBurst = 10
 	// lifeAnswer bounds the wait for an issuer's answer about this node's own key: two fsyncs on a slow disk. lifePoll is how often it is
 	// looked for sessions meanwhile.
 	lifeAnswer = 10 * time.Second

@@ -63,19 +63,48 @@ func (n *Node) usable(s netmon.Snapshot) (used, listened netmon.Snapshot) {
 		n.heardOn.Store(nil)
 		return s, s
 	}
-	var on []int
+	h := &heardOn{}
 	for _, i := range s {
-		if _, ok := listened.ByIndex(i.Index); ok {
-			used, on = append(used, i), append(on, i.Index)
+		part, ok := listened.ByIndex(i.Index)
+		if i.Loopback {
+			h.host = append(h.host, i.Index)
 		}
+		if !ok {
+			continue
+		}
+		used, h.interfaces = append(used, i), append(h.interfaces, i.Index)
+		h.near = append(append(append(h.near, addresses(i.V4)...), addresses(i.V6)...), i.LinkLocal)
+		h.listened = append(append(h.listened, addresses(part.V4)...), addresses(part.V6)...)
 	}
-	n.heardOn.Store(&on)
+	n.heardOn.Store(h)
 	return used, listened
 }
 
-// elsewhere reports a beacon on the shared port from an interface this node does not listen on: broadcasts can only be received by a
-// socket that is open to all interfaces. What comes to this daemon's own port was asked for.
+// heardOn says which datagrams come to where a node listens. The sockets cannot: broadcasts are received only by one that is open to all
+// interfaces, and the own port is one for all addresses.
+type heardOn struct {
+	interfaces []int        // those listened on
+	host       []int        // where this host's own datagrams to itself come in
+	listened   []netip.Addr // not the link-local ones: they may be another interface's, too
+	near       []netip.Addr // all of those interfaces: beacons name them as their source
+}
+
+func addresses(prefixes []netip.Prefix) (out []netip.Addr) {
+	for _, p := range prefixes {
+		out = append(out, p.Addr())
+	}
+	return out
+}
+
+// elsewhere reports a datagram that came to where this node does not listen.
 func (n *Node) elsewhere(p beacon.Packet) bool {
-	on := n.heardOn.Load()
-	return on != nil && !p.Unicast && !slices.Contains(*on, p.Interface)
+	h := n.heardOn.Load()
+	if h == nil {
+		return false
+	}
+	on := slices.Contains(h.interfaces, p.Interface)
+	if !p.Unicast || !p.To.IsValid() {
+		return !on
+	}
+	return !slices.Contains(h.listened, p.To) && !(slices.Contains(h.near, p.To) && (on || slices.Contains(h.host, p.Interface)))
 }

@@ -78,8 +78,9 @@ func TestListenOn(t *testing.T) {
 	}
 }
 
-// A node that listens on one of two networks uses beacons of that one alone, but hears what comes to its own port.
+// A node that listens on one of two networks uses beacons of that one alone, and what was sent to its addresses there.
 func TestBeaconsOfOtherNetworksDoNotCount(t *testing.T) {
+	ip := netip.MustParseAddr
 	n := &Node{net: &HostNetwork{At: []netip.AddrPort{netip.MustParseAddrPort("10.9.0.1:7")}}}
 	n.usable(nil)
 	if !n.elsewhere(beacon.Packet{Interface: 2}) {
@@ -97,15 +98,79 @@ func TestBeaconsOfOtherNetworksDoNotCount(t *testing.T) {
 		{beacon.Packet{Interface: 3}, true},
 		{beacon.Packet{Interface: 1}, true},
 		{beacon.Packet{}, true},
-		{beacon.Packet{Interface: 3, Unicast: true}, false},
+		{beacon.Packet{Interface: 2, Unicast: true}, false}, // where the system does not tell the address
+		{beacon.Packet{Interface: 3, Unicast: true}, true},
+		{beacon.Packet{Interface: 2, Unicast: true, To: ip("10.9.0.1")}, false},
+		{beacon.Packet{Interface: 3, Unicast: true, To: ip("10.9.0.1")}, false}, // as in TCP
+		{beacon.Packet{Interface: 1, Unicast: true, To: ip("10.9.0.1")}, false}, // from this host
+		{beacon.Packet{Interface: 2, Unicast: true, To: ip("10.9.0.7")}, false}, // a source of its own beacons
+		{beacon.Packet{Interface: 1, Unicast: true, To: ip("10.9.0.7")}, false},
+		{beacon.Packet{Interface: 3, Unicast: true, To: ip("10.9.0.7")}, true},
+		{beacon.Packet{Interface: 2, Unicast: true, To: ip("fe80::1")}, false},
+		{beacon.Packet{Interface: 2, Unicast: true, To: ip("fe80::2")}, true},
+		{beacon.Packet{Interface: 3, Unicast: true, To: ip("fe80::1")}, true},
+		{beacon.Packet{Interface: 3, Unicast: true, To: ip("10.8.0.1")}, true},
+		{beacon.Packet{Interface: 2, Unicast: true, To: ip("10.8.0.1")}, true}, // by the wrong way
+		{beacon.Packet{Interface: 1, Unicast: true, To: ip("127.0.0.1")}, true},
+		{beacon.Packet{Interface: 2, Unicast: true, To: ip("ff02::6d6b")}, true},
+		{beacon.Packet{Interface: 2, Unicast: true, To: ip("10.9.0.255")}, true},
 	} {
 		if got := n.elsewhere(c.p); got != c.want {
-			t.Errorf("interface %d, own port %v: %v", c.p.Interface, c.p.Unicast, got)
+			t.Errorf("interface %d to %v, own port %v: %v", c.p.Interface, c.p.To, c.p.Unicast, got)
 		}
 	}
 	n.net = &HostNetwork{At: []netip.AddrPort{netip.MustParseAddrPort("[::]:7")}}
 	if used, _ := n.usable(links()); len(used) != 3 || n.elsewhere(beacon.Packet{Interface: 3}) {
 		t.Error("a node that listens everywhere does not hear everything")
+	}
+}
+
+// answers counts what a node sends to one address.
+type answers struct {
+	noPackets
+	n int
+}
+
+func (a *answers) Unicast(netip.AddrPort, []byte) error { a.n++; return nil }
+
+// A member's probe that comes to an address this node does not listen on has no answer and is no sign of life. The answer to a probe of its own is
+// one, on whatever way it comes.
+func TestProbesOfOtherNetworksAreNotAnswered(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.member("a"), w.member("b")
+	a.open()
+	t.Cleanup(a.closeStores)
+	sent := &answers{}
+	a.packets = sent
+	a.net = &HostNetwork{At: []netip.AddrPort{netip.MustParseAddrPort("10.9.0.1:7")}}
+	a.usable(links())
+	s := b.speaker(t)
+	hears := func(flags beacon.Flags, iface int, to string) (answered, heard int) {
+		t.Helper()
+		n, e := sent.n, len(a.events)
+		a.datagram(beacon.Packet{
+			Data: s.asks(flags), From: netip.MustParseAddrPort("10.9.0.2:7"), To: netip.MustParseAddr(to), Interface: iface, Unicast: true,
+		})
+		return sent.n - n, len(a.events) - e
+	}
+	for _, c := range []struct {
+		flags           beacon.Flags
+		iface           int
+		to              string
+		answered, heard int
+	}{
+		{beacon.FlagProbe, 3, "10.8.0.1", 0, 0},
+		{beacon.FlagProbe, 2, "10.8.0.1", 0, 0},
+		{0, 3, "10.8.0.1", 0, 0},
+		{beacon.FlagReply, 3, "10.8.0.1", 0, 1},
+		{beacon.FlagProbe, 2, "10.9.0.1", 1, 1},
+	} {
+		if answered, heard := hears(c.flags, c.iface, c.to); answered != c.answered || heard != c.heard {
+			t.Errorf("flags %v to %s: %d answers, heard %d times", c.flags, c.to, answered, heard)
+		}
+	}
+	if n := a.Counters()["beacon.drop.elsewhere"]; n != 3 {
+		t.Errorf("%d counted", n)
 	}
 }
 

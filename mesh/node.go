@@ -111,6 +111,7 @@ type Node struct {
 	wg         sync.WaitGroup
 	taking     sync.Mutex    // held while a certificate is put into use
 	renewals   *rate.Limiter // answered, of all peers
+	doorLog    budget        // lines of newcomers that did not join
 	trustKick  chan struct{} // capacity 1: the trust state changed
 	svcKick    chan struct{} // capacity 1: services changed
 	healthSeq  atomic.Uint64
@@ -121,7 +122,7 @@ type Node struct {
 	connSeq    atomic.Uint64
 	presented  atomic.Pointer[handshake.Local]
 	endpointsA atomic.Pointer[[]netip.AddrPort] // announced
-	heardOn    atomic.Pointer[[]int]            // interfaces whose beacons count; nil: all
+	heardOn    atomic.Pointer[heardOn]          // what datagrams count; nil: all
 	record     atomic.Pointer[[]byte]           // own newest beacon envelope
 	interval   atomic.Int64                     // of beacons, as announced, in ns
 	crowd      atomic.Int64                     // others heard on the most crowded interface

@@ -35,7 +35,7 @@ func newConnect(c *cli) *cobra.Command {
   ssh -o ProxyCommand="meshkey connect nas/ssh --stdio" nas`,
 		Long: `Prints the address and serves it until it is interrupted, also over a restart of the daemon; a peer whose key changes is found again by
 its name. Only your own programs are served there: other users of this machine are
-refused. It ends with code 4 if the peer has no such service, and warns if that is down or cannot be known now. A denial names the permission that is missing, the nearest one there is, and the number of the record in the peer's audit log.`,
+refused. If another program has taken the address while the daemon was away it ends with code 75. It ends with code 4 if the peer has no such service, and warns if that is down or cannot be known now. A denial names the permission that is missing, the nearest one there is, and the number of the record in the peer's audit log.`,
 		Args: exactly("NODE/SERVICE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Target = args[0]
@@ -112,6 +112,11 @@ func (c *cli) held(ctx context.Context, client *control.Client, r *control.Conne
 		})
 		// Once it waits, all but a mistake in the request may pass: a daemon that has just begun knows little of its peers.
 		e := control.AsError(err)
+		if !late.IsZero() && e != nil && e.Code == control.InUse {
+			// Anybody on this machine could take it meanwhile, and has the owner's next connections.
+			return control.Errorf(control.InUse, "stop what uses "+r.Listen+" on this machine, find who listens there, and connect to another address with -L",
+				"while the daemon was away another program took %s and listens there now: what connects to it reaches that, not %s", r.Listen, r.Target)
+		}
 		gone := errors.Is(err, control.ErrGone) || !late.IsZero() && e != nil && e.Code != control.Usage
 		if !gone || !listening || broken || ctx.Err() != nil {
 			return err

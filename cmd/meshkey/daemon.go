@@ -25,6 +25,7 @@ type daemonOptions struct {
 	// ExitWith is an inherited descriptor; the daemon stops when it reaches its end. -1 for none.
 	ExitWith int
 	Stop     bool
+	BoundLog string // the file that stderr is, if it is to be kept small
 }
 
 func newDaemon(c *cli) *cobra.Command {
@@ -46,6 +47,8 @@ func newDaemon(c *cli) *cobra.Command {
 	f.BoolVar(&o.Stop, "stop", false, "stop the daemon that runs, in order")
 	f.IntVar(&o.ExitWith, "exit-with-fd", -1, "stop when this inherited descriptor reaches its end")
 	f.Lookup("exit-with-fd").Hidden = true
+	f.StringVar(&o.BoundLog, "bound-log", "", "stderr is this `file`: keep it small")
+	f.Lookup("bound-log").Hidden = true
 	return cmd
 }
 
@@ -95,7 +98,11 @@ func runDaemon(ctx context.Context, c *cli, o daemonOptions) error {
 	if err != nil {
 		return err
 	}
-	log := c.logger(cfg)
+	to := c.err
+	if f, ok := c.err.(*os.File); ok && o.BoundLog != "" {
+		to = &boundedLog{f: f, path: o.BoundLog, max: maxLog, keep: keptLog}
+	}
+	log := logger(cfg, to)
 	err = c.system.Run(ctx, runRequest{
 		StateDir: p.State, Socket: p.Socket, Config: cfg, ReadGroup: group, Version: *c.version(), Log: log, Keys: ko,
 		Passphrase: func() ([]byte, error) { return c.passphrase(o.Secret, "the passphrase of this machine's keys", false) },
@@ -146,12 +153,12 @@ func atRest(dir string) bool {
 }
 
 // logger writes to stderr, with the configuration's level and format.
-func (c *cli) logger(cfg *config.Config) *slog.Logger {
+func logger(cfg *config.Config, stderr io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: cfg.LogLevel()}
 	if cfg.LogJSON() {
-		return slog.New(slog.NewJSONHandler(c.err, opts))
+		return slog.New(slog.NewJSONHandler(stderr, opts))
 	}
-	return slog.New(slog.NewTextHandler(c.err, opts))
+	return slog.New(slog.NewTextHandler(stderr, opts))
 }
 
 // lookupGroup finds the gid of the reading group.

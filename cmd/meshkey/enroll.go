@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/identity"
@@ -42,7 +43,7 @@ func newEnroll(c *cli) *cobra.Command {
   meshkey enroll --response gpu3.mkr           … and its answer back`,
 		Long: `Shows the mesh and three confirmation words, and asks. If you did not carry the invite yourself, compare the words before you say yes: the
 issuer shows them meanwhile, in "meshkey invite ls" and in "meshkey invite NAME --wait". Nothing but this machine's public key is sent before. If the answer gets lost, run it again with the same invite.
-Without INVITE it is taken from MESHKEY_INVITE, from the systemd credential meshkey.invite, or asked for. An invite that needs an
+Given as INVITE it leaves the list of processes at once, not the shell's history. Without INVITE it is taken from MESHKEY_INVITE, from the systemd credential meshkey.invite, or asked for. An invite that needs an
 approval ends with exit code 9; run it again later, or give --wait. On a member it renews the membership.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > maxPieces {
@@ -52,7 +53,7 @@ approval ends with exit code 9; run it again later, or give --wait. On a member 
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Invite = strings.Join(args, " ") // a paste may have been broken into several
-			return runEnroll(cmd.Context(), c, o)
+			return runEnroll(cmd.Context(), c, o, cmd.Flags())
 		},
 	}
 	f := cmd.Flags()
@@ -69,7 +70,7 @@ approval ends with exit code 9; run it again later, or give --wait. On a member 
 	return cmd
 }
 
-func runEnroll(ctx context.Context, c *cli, o enrollOptions) error {
+func runEnroll(ctx context.Context, c *cli, o enrollOptions, flags *pflag.FlagSet) error {
 	p, err := c.paths()
 	if err != nil {
 		return err
@@ -82,6 +83,7 @@ func runEnroll(ctx context.Context, c *cli, o enrollOptions) error {
 	case o.Response != "":
 		return enrollResponseFile(ctx, c, o, p.State)
 	}
+	c.hideInvite(ctx, o.Invite, flags)
 	text, err := c.inviteText(ctx, o.Invite)
 	if err != nil {
 		return err
@@ -242,8 +244,8 @@ func inviteIn(s string) string {
 // inviteCredential is the invite's name in systemd's $CREDENTIALS_DIRECTORY.
 const inviteCredential = "meshkey.invite"
 
-// inviteText finds the invite: on the command line, where every user of the machine may read it while it lasts, on stdin, in
-// MESHKEY_INVITE, in systemd's credential, or by asking.
+// inviteText finds the invite: on the command line, on stdin, in MESHKEY_INVITE, where hideInvite has moved that of the command line, in
+// systemd's credential, or by asking.
 func (c *cli) inviteText(ctx context.Context, arg string) (string, error) {
 	switch {
 	case arg == "-":
@@ -251,7 +253,7 @@ func (c *cli) inviteText(ctx context.Context, arg string) (string, error) {
 	case arg != "":
 		return arg, nil
 	}
-	if text := c.getenv("MESHKEY_INVITE"); text != "" {
+	if text := c.getenv(inviteVariable); text != "" {
 		return text, nil
 	}
 	if dir := c.getenv("CREDENTIALS_DIRECTORY"); dir != "" {

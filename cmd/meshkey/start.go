@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,48 @@ type startedDaemon struct {
 // logName is where a daemon writes that was started by --start: nobody else reads its stderr.
 const logName = "daemon.log"
 
+// maxLog is how large that log becomes before its older part goes, and keptLog what stays then: lines say what peers do, and nobody rotates it.
+const (
+	maxLog  = 4 << 20
+	keptLog = 1 << 20
+)
+
+// boundedLog is the log of a daemon that was started by --start: stderr, which is the file at path, opened to append.
+type boundedLog struct {
+	f    *os.File
+	path string
+	max  int64
+	keep int64
+}
+
+// Write makes room before it writes. Whatever else writes to stderr, a panic at last, goes to the same file.
+func (b *boundedLog) Write(p []byte) (int, error) {
+	if at, err := b.f.Stat(); err == nil && at.Mode().IsRegular() && at.Size()+int64(len(p)) > b.max {
+		kept := b.end(at)
+		if b.f.Truncate(0) == nil {
+			_, _ = b.f.Write(kept)
+		}
+	}
+	return b.f.Write(p)
+}
+
+// end is the newer part of the log, from the beginning of a line on; nothing if another file has its name now.
+func (b *boundedLog) end(at os.FileInfo) []byte {
+	f, err := os.Open(b.path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	if is, err := f.Stat(); err != nil || !os.SameFile(is, at) {
+		return nil
+	}
+	all, _ := io.ReadAll(io.NewSectionReader(f, max(0, at.Size()-b.keep), b.keep))
+	if i := bytes.IndexByte(all, '\n'); i >= 0 && at.Size() > b.keep {
+		all = all[i+1:]
+	}
+	return all
+}
+
 // maxLogTail is how much of the log of a daemon that did not start is shown.
 const maxLogTail = 600
 
@@ -51,12 +94,12 @@ func wireStart(ctx context.Context, r startRequest) (*startedDaemon, error) {
 		return nil, control.Errorf(control.Failed, "meshkey daemon", "the daemon's log: %w", err)
 	}
 	defer log.Close()
-	args := []string{"daemon", "--state", r.Paths.State, "--config", r.Paths.Config, "--socket", r.Paths.Socket}
+	args := []string{"daemon", "--bound-log", name, "--state", r.Paths.State, "--config", r.Paths.Config, "--socket", r.Paths.Socket}
 	if r.Secret != "" {
 		args = append(args, "--passphrase-file", r.Secret)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "MESHKEY_INVITE=") }) // it is spent
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, inviteVariable+"=") }) // it is spent
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // the terminal's end is not its own
 	if err := cmd.Start(); err != nil {

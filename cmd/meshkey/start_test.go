@@ -2,6 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -49,5 +53,53 @@ func TestStartIsAsked(t *testing.T) {
 		if c.started && !strings.Contains(words, "7") || !c.started && w.flags.json == "" && !strings.Contains(words, "Start it: meshkey daemon") {
 			t.Errorf("%q %v: %s", c.stdin, c.args, words)
 		}
+	}
+}
+
+// What a daemon writes beside nobody's eyes stays small, and is whole lines, the newest of them.
+func TestBoundedLog(t *testing.T) {
+	name := filepath.Join(t.TempDir(), logName)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	log := &boundedLog{f: f, path: name, max: 4000, keep: 1000}
+	line := func(i int) string { return fmt.Sprintf("line %06d %s\n", i, strings.Repeat("x", 40)) }
+	for i := range 1000 {
+		if _, err := io.WriteString(log, line(i)); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := f.Stat(); err != nil || s.Size() > 4000 || i > 20 && s.Size() < 900 {
+			t.Fatalf("after %d lines: %d bytes, %v", i, s.Size(), err)
+		}
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(strings.TrimSuffix(string(b), "\n"), "\n")
+	for i := range lines {
+		if want := line(1000 - len(lines) + i); strings.TrimSuffix(lines[i], "\n") != strings.TrimSuffix(want, "\n") {
+			t.Fatalf("line %d of %d is %q, want %q", i, len(lines), lines[i], want)
+		}
+	}
+	// A file that somebody has put in its place stays as it is.
+	if err := os.Rename(name, name+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte("another\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		if _, err := io.WriteString(log, line(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, err := os.ReadFile(name); err != nil || string(b) != "another\n" {
+		t.Errorf("%q %v", b, err)
+	}
+	if b, err := os.ReadFile(name + ".1"); err != nil || len(b) > 4000 || strings.Contains(string(b), "another") {
+		t.Errorf("%d bytes, %v", len(b), err)
 	}
 }

@@ -25,6 +25,8 @@ type system struct {
 	Logs     func(stateDir string) (*daemon.LogReader, error)
 	// Start runs a daemon that outlives the verb; nil: it cannot.
 	Start func(ctx context.Context, r startRequest) (*startedDaemon, error)
+	// Again becomes this program anew, with other arguments and one more variable, and returns only if it cannot; nil: it cannot.
+	Again func(args []string, name, value string) error
 	// Member reports whether a state directory holds a membership.
 	Member func(stateDir string) bool
 }

@@ -17,7 +17,7 @@ import (
 
 // wired connects the verbs to the daemon's packages.
 func wired() system {
-	return system{Init: wireInit, Enroll: wireEnroll, Request: wireRequest, Response: wireResponse, Run: wireRun, Verify: wireVerify, Logs: wireLogs, Start: wireStart, Member: daemon.IsMember}
+	return system{Init: wireInit, Enroll: wireEnroll, Request: wireRequest, Response: wireResponse, Run: wireRun, Verify: wireVerify, Logs: wireLogs, Start: wireStart, Again: wireAgain, Member: daemon.IsMember}
 }
 
 func wireInit(ctx context.Context, o initRequest) (*initDocument, error) {
