@@ -43,7 +43,7 @@ func TestNameComesBack(t *testing.T) {
 	}
 	for h, want := range map[*host]bool{laptop: true, nas: false} {
 		w, ok := h.warned("name-changed")
-		if ok != want || ok && (!strings.HasSuffix(w.Next, "meshkey repin gpu1") || !strings.Contains(w.Text, "revoked by nas on 20") || ok && !strings.Contains(w.Text, ", for it left")) {
+		if ok != want || ok && (!strings.HasSuffix(w.Next, "meshkey repin gpu1") || !strings.Contains(w.Text, "revoked by nas on 20") || ok && !strings.Contains(w.Text, "; the issuer says that it left")) {
 			t.Fatalf("%s: %+v", h.name, w)
 		}
 	}

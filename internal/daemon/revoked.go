@@ -38,7 +38,7 @@ func (d *Daemon) ownStanding() (standing, string) {
 	}
 	st := d.store.Current()
 	if r, ok := st.Revoked(d.key.NodeID()); ok {
-		return standingRevoked, fmt.Sprintf("this machine's key is revoked, so no machine lets it in: %s", revokedText(st, r))
+		return standingRevoked, fmt.Sprintf("this machine's key is revoked, so no machine lets it in: %s", revokedText(st, d.key.NodeID(), r, d.trustNow()))
 	}
 	says := d.node.RevokedBy(time.Time{})
 	if len(says) == 0 {
