@@ -301,16 +301,49 @@ func TestWhoSaysRevoked(t *testing.T) {
 	w := newWorld(t)
 	a, b, c := w.member("a"), w.member("b"), w.member("c")
 	a.run()
-	say := func(h *host) {
+	sayAt := func(h *host, at time.Time) {
 		a.mu.Lock()
-		a.refusals[h.key.NodeID()] = refusal{code: session.CodeRevoked, at: time.Now()}
+		a.refusals[h.key.NodeID()] = refusal{code: session.CodeRevoked, at: at}
 		a.mu.Unlock()
 	}
+	say := func(h *host) { sayAt(h, time.Now()) }
 	say(b)
 	say(&host{key: keys.NewSigningKey()})
 	if got := a.RevokedBy(time.Time{}); len(got) != 1 || got[0] != b.key.NodeID() || !a.ShutOut() {
 		t.Fatal(got)
 	}
+	// Its word is about itself alone, and what it has just said it is not asked again.
+	if !a.Refuses(t.Context(), b.key.NodeID()) || a.Refuses(t.Context(), c.key.NodeID()) {
+		t.Fatal("not the peer's own word")
+	}
+	if got := a.IssuersSayRevoked(); len(got) != 0 {
+		t.Fatal("it does not issue", got)
+	}
+	if by, all := a.issuersRefuse(time.Time{}); all {
+		t.Fatal("no issuer has been asked", by)
+	}
+	issues := func(h *host, is bool) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		p := a.presence[h.key.NodeID()]
+		p.issues = is
+		a.presence[h.key.NodeID()] = p
+	}
+	issues(b, true)
+	if by, all := a.issuersRefuse(time.Time{}); !all || by != b.key.NodeID() || len(a.IssuersSayRevoked()) != 1 {
+		t.Fatal("the one that issues has said so")
+	}
+	issues(c, true)
+	if by, all := a.issuersRefuse(time.Time{}); all {
+		t.Fatal("another one that issues has not", by)
+	}
+	issues(b, false)
+	issues(c, false)
+	sayAt(b, time.Now().Add(-refusalLife-time.Second))
+	if got := a.RevokedBy(time.Time{}); len(got) != 0 || a.ShutOut() {
+		t.Fatal("said long ago:", got)
+	}
+	say(b)
 	if got := a.RevokedBy(time.Now().Add(time.Second)); len(got) != 0 {
 		t.Fatal("since a moment to come:", got)
 	}
@@ -323,6 +356,11 @@ func TestWhoSaysRevoked(t *testing.T) {
 	full(a, b)
 	if got := a.RevokedBy(time.Time{}); len(got) != 0 {
 		t.Fatal("it has a session with who said so", got)
+	}
+	// A refusal that a root has taken back is over as soon as the peer is asked.
+	sayAt(b, time.Now().Add(-core.ShutOutFirst-time.Second))
+	if len(a.RevokedBy(time.Time{})) != 1 || a.Refuses(t.Context(), b.key.NodeID()) {
+		t.Fatal("not asked again")
 	}
 	say(b)
 	a.learn(w.sign(trust.OpRevokeNode{Node: b.key.NodeID()}))
