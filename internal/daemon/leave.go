@@ -207,7 +207,12 @@ func (d *Daemon) leaving(id keys.NodeID, then func(entry []byte)) error {
 	if _, err := d.audit.Append(e); err != nil {
 		d.log.Error("a removal is not recorded in the audit log; the trust log keeps it", "err", err)
 	}
-	_, err := d.revoke(trust.OpRevokeNode{Node: id, Reason: trust.RevokeLeft}, false, &control.RevokeResult{}, func(c trust.Change) {
+	res := &control.RevokeResult{}
+	d.takeBack(d.invitesFor(id), res, func(e audit.Event) {
+		e.Actor, e.Verdict, e.Reason = id.Compact(), audit.Allowed, "its machine leaves"
+		d.note(e)
+	}, 0)
+	_, err := d.revoke(trust.OpRevokeNode{Node: id, Reason: trust.RevokeLeft}, false, res, func(c trust.Change) {
 		then(d.store.Entry(c.Issuer, c.Seq))
 	})
 	return err
