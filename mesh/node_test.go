@@ -51,7 +51,7 @@ func TestNamePins(t *testing.T) {
 	a.pins, err = openPins(a.cfg.State, "pins")
 	ok(t, err)
 	pin(ErrPinChanged, nil)
-	for _, text := range []string{imposter.key.NodeID().String(), imposter.key.NodeID().Short(), strings.ToLower(imposter.key.NodeID().Compact()[:9])} {
+	for _, text := range []string{imposter.key.NodeID().String(), imposter.key.NodeID().Short(), strings.ToLower(imposter.key.NodeID().Compact()[:11])} {
 		if id, err := a.ResolveNode(text); err != nil || id != imposter.key.NodeID() {
 			t.Fatal("by id it works", text, err)
 		}
@@ -115,7 +115,7 @@ func TestBeginningOfTwoIDsIsNeither(t *testing.T) {
 	a, b := w.member("a"), w.member("b")
 	a.open()
 	defer a.closeStores()
-	at := b.key.NodeID().Compact()[:9]
+	at := b.key.NodeID().Compact()[:11]
 	if id, err := a.ResolveNode(at); err != nil || id != b.key.NodeID() {
 		t.Fatal(err)
 	}
@@ -129,6 +129,31 @@ func TestBeginningOfTwoIDsIsNeither(t *testing.T) {
 	if id, err := a.ResolveNode("b"); err != nil || id != b.key.NodeID() {
 		t.Fatal(err)
 	}
+}
+
+// A member's name is that also if it reads as the beginning of a key that is gone, or never was: one entry could make it unusable for good. Where
+// it reads as another member's, it names neither.
+func TestNameLikeTheBeginningOfAnID(t *testing.T) {
+	w := newWorld(t)
+	a, other := w.member("a"), keys.NewSigningKey()
+	name := strings.ToLower(other.NodeID().Compact()[:11])
+	b := w.member(name)
+	a.open()
+	defer a.closeStores()
+	is := func(text string, id keys.NodeID, want error) {
+		t.Helper()
+		if got, err := a.ResolveNode(text); !errors.Is(err, want) || err == nil && got != id {
+			t.Fatal(text, got.Short(), err)
+		}
+	}
+	is(name, b.key.NodeID(), nil)
+	is(strings.ToUpper(name), keys.NodeID{}, ErrUnknownNode)
+	a.apply(w.sign(trust.EnrollOp(w.certify(other, "other"))).Seq)
+	is(name, keys.NodeID{}, ErrAmbiguousID)
+	is(strings.ToUpper(name), other.NodeID(), nil)
+	a.apply(w.sign(trust.OpRevokeNode{Node: other.NodeID()}).Seq)
+	is(name, b.key.NodeID(), nil)
+	is(strings.ToUpper(name), keys.NodeID{}, ErrUnknownNode)
 }
 
 func (h *host) closeStores() { h.log.Close(); h.store.Close() }

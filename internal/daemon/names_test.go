@@ -47,7 +47,7 @@ func TestNameComesBack(t *testing.T) {
 			t.Fatalf("%s: %+v", h.name, w)
 		}
 	}
-	for _, short := range []string{id, id[:33], strings.ToLower(id[:9])} {
+	for _, short := range []string{id, id[:33], strings.ToLower(id[:11])} {
 		eventually(t, "laptop reaches "+short, 20*time.Second, func() bool { return laptop.reaches(short + "/echo") })
 	}
 
@@ -78,7 +78,7 @@ func TestNameComesBack(t *testing.T) {
 	}
 
 	// The verbs that change take an id's beginning as well, and name nobody by that of a key that is gone.
-	if g, err := nas.client.Grant(t.Context(), &control.GrantRequest{Who: id[:11], What: laptop.id()[:9] + "/ssh"}); err != nil || g.Grant.Who != "gpu1" || g.Grant.What != "laptop/ssh" {
+	if g, err := nas.client.Grant(t.Context(), &control.GrantRequest{Who: id[:11], What: laptop.id()[:11] + "/ssh"}); err != nil || g.Grant.Who != "gpu1" || g.Grant.What != "laptop/ssh" {
 		t.Fatalf("%+v, %v", g, err)
 	}
 	if _, err := nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: old[:11]}); code(err) != control.NotFound || !strings.Contains(err.Error(), "revoked already") {

@@ -134,8 +134,9 @@ func (d *Daemon) revocable(who string) (keys.NodeID, error) {
 			return keys.NodeID{}, control.Errorf(control.NotFound, "meshkey peers --full", "%q is the name of %d members; use the id", who, len(hit))
 		}
 		if p, err := keys.ParseNodePrefix(who); err == nil {
+			named := len(hit) > 0 // then keys of the past that begin so take nothing from it
 			for _, id := range st.ByPrefix(p) {
-				if !slices.Contains(hit, id) {
+				if _, member := st.Member(id); (member || !named) && !slices.Contains(hit, id) {
 					hit = append(hit, id)
 				}
 			}
