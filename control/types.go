@@ -343,6 +343,7 @@ type RevokeResult struct {
 	Grants []Grant `json:"grants,omitempty"`
 	Shared []Grant `json:"shared_grants,omitempty"`
 	Spread
+	Invites    []Invite  `json:"invites,omitempty"`          // open ones for its name, of this issuer, which are taken back with it
 	Generation uint64    `json:"group_generation,omitempty"` // of the group secret made with it
 	Warnings   []Warning `json:"warnings,omitempty"`
 }

@@ -57,7 +57,7 @@
 // " · " for people ([NodeID.String]) or "." for machines ([NodeID.Compact]). Reading ignores case, spaces, tabs, dots, middle dots and
 // hyphens and takes O for 0, I and L for 1. One wrong character, or two neighbours swapped, is found in its group (0 for Z only by the
 // checksum); anything else passes with probability 2⁻²⁴. The short form, three groups, is for the eye; as input it
-// is a beginning of an id ([NodePrefix]): at least 8 characters, whole groups with their check character, and whoever looks it up refuses one
+// is a beginning of an id ([NodePrefix]): at least 9 characters, whole groups with their check character, and whoever looks it up refuses one
 // that fits several ids.
 //
 // # Key files

@@ -9,8 +9,9 @@ import (
 // itself; whoever looks it up has to refuse one that fits several ids.
 type NodePrefix string
 
-// minNodePrefix is the least that is taken: 40 bits, so that a typing error does not name another node.
-const minNodePrefix = groupChars
+// minNodePrefix is the least that is taken: a group with its check character, as tables show it, so that a typing error names no other node
+// and few names of machines can be read as one.
+const minNodePrefix = groupChars + 1
 
 // ParseNodePrefix reads the beginning of a node id in any form ParseNodeID reads; a whole id is one, too. Of groups that are whole it
 // compares the check character.

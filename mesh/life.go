@@ -36,7 +36,7 @@ type RefusedError struct {
 func (e *RefusedError) Error() string {
 	switch e.Code {
 	case session.CodeRevoked:
-		return "this node's key was revoked"
+		return "this node's key is revoked"
 	case session.CodeExpired:
 		return "this node's certificate has ended; renew it first"
 	case session.CodeNotAdmitted:
@@ -51,9 +51,10 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("the issuer refused it (%s)", e.Code)
 }
 
-// elsewhere reports whether another issuer may say something else.
+// elsewhere reports whether another issuer may say something else. That this node is revoked may be a lie: a member that only claims to issue
+// must not keep it from those that do.
 func (e *RefusedError) elsewhere() bool {
-	return e.Code == session.CodeLimit || e.Code == session.CodeDegraded
+	return e.Code == session.CodeLimit || e.Code == session.CodeDegraded || e.Code == session.CodeRevoked
 }
 
 // AskRotation asks the issuers this node has a session with to let next follow its own key, and returns the invite by which next enrols:
@@ -109,6 +110,7 @@ func (n *Node) askIssuers(ctx context.Context, want session.Kind, ask func(*link
 	tick := time.NewTicker(lifePoll)
 	defer tick.Stop()
 	asked := map[core.SessionID]bool{}
+	began := time.Now()
 	var last error
 	for {
 		if l := n.lifeLink(asked); l != nil {
@@ -127,6 +129,9 @@ func (n *Node) askIssuers(ctx context.Context, want session.Kind, ask func(*link
 		}
 		if last != nil && len(asked) > 0 {
 			return session.Answer{}, keys.NodeID{}, last
+		}
+		if by, all := n.issuersRefuse(began.Add(-core.ShutOutFirst)); all {
+			return session.Answer{}, by, &RefusedError{By: by, Code: session.CodeRevoked}
 		}
 		for _, id := range n.issuers() {
 			n.post(core.Want{Peer: id})

@@ -175,6 +175,42 @@ func TestAskLeave(t *testing.T) {
 	}
 }
 
+// One that only claims to issue, and says that this node is revoked already, does not keep it from an issuer.
+func TestLeaveAsksBeyondALie(t *testing.T) {
+	t.Parallel()
+	w, a, b, _ := asking(t)
+	liar := w.admin()
+	l := full(b, liar)
+	issues := func(h *host, is bool) {
+		b.Node.mu.Lock()
+		defer b.Node.mu.Unlock()
+		p := b.presence[h.key.NodeID()]
+		p.issues = is
+		b.presence[h.key.NodeID()] = p
+	}
+	lie := func(_ keys.NodeID, _ func([]byte)) error {
+		b.lifeAnswered(l, session.Answer{K: session.KindLeft, Code: session.CodeRevoked})
+		issues(a, true)
+		return errors.New("no")
+	}
+	liar.leaving.Store(&lie)
+	revoke := func(id keys.NodeID, then func([]byte)) error {
+		c, err := a.store.AppendOwn(w.issuer, time.Now().Unix(), trust.OpRevokeNode{Node: id, Reason: trust.RevokeLeft})
+		if err == nil {
+			then(a.store.Entry(c.Issuer, c.Seq))
+		}
+		return err
+	}
+	a.leaving.Store(&revoke)
+	issues(liar, true)
+	issues(a, false) // the liar is asked first, unless a beacon of the other comes in between
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if by, err := b.AskLeave(ctx); err != nil || by != a.key.NodeID() {
+		t.Fatal(by, err)
+	}
+}
+
 // A session that ends because the key is revoked is no yes either: it may be that the answer was lost, and may be a lie.
 func TestLostAnswerToLeaveIsNoYes(t *testing.T) {
 	t.Parallel()

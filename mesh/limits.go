@@ -1,6 +1,10 @@
 package mesh
 
-import "time"
+import (
+	"time"
+
+	"github.com/sovereignmesh/meshkey/mesh/core"
+)
 
 // Bounds on what peers, or their absence, can make a node hold. Counts are per node unless they say otherwise.
 const (
@@ -106,6 +110,9 @@ const (
 	// maxReceiptEntries is of how many entries it is remembered where they came from, maxReceipts how many receipts of one are kept.
 	maxReceiptEntries = 256
 	maxReceipts       = 1 << 14
+	// refusalLife is how long it counts that a peer has refused this node: one that is revoked is told so again by then, and one whose
+	// revocation a root has voided may hear of it from nobody.
+	refusalLife = core.ShutOutMost + time.Minute
 	// rekeyAskPause is the time between two REKEY_ASK on one session, sent or obeyed.
 	rekeyAskPause = 30 * time.Second
 	// rekeyPause and rekeyBurst bound the rekeys of one session that are answered: each costs half a millisecond of a core.

@@ -51,7 +51,7 @@ func TestNamePins(t *testing.T) {
 	a.pins, err = openPins(a.cfg.State, "pins")
 	ok(t, err)
 	pin(ErrPinChanged, nil)
-	for _, text := range []string{imposter.key.NodeID().String(), imposter.key.NodeID().Short(), strings.ToLower(imposter.key.NodeID().Compact()[:9])} {
+	for _, text := range []string{imposter.key.NodeID().String(), imposter.key.NodeID().Short(), strings.ToLower(imposter.key.NodeID().Compact()[:11])} {
 		if id, err := a.ResolveNode(text); err != nil || id != imposter.key.NodeID() {
 			t.Fatal("by id it works", text, err)
 		}
@@ -115,7 +115,7 @@ func TestBeginningOfTwoIDsIsNeither(t *testing.T) {
 	a, b := w.member("a"), w.member("b")
 	a.open()
 	defer a.closeStores()
-	at := b.key.NodeID().Compact()[:9]
+	at := b.key.NodeID().Compact()[:11]
 	if id, err := a.ResolveNode(at); err != nil || id != b.key.NodeID() {
 		t.Fatal(err)
 	}
@@ -129,6 +129,31 @@ func TestBeginningOfTwoIDsIsNeither(t *testing.T) {
 	if id, err := a.ResolveNode("b"); err != nil || id != b.key.NodeID() {
 		t.Fatal(err)
 	}
+}
+
+// A member's name is that also if it reads as the beginning of a key that is gone, or never was: one entry could make it unusable for good. Where
+// it reads as another member's, it names neither.
+func TestNameLikeTheBeginningOfAnID(t *testing.T) {
+	w := newWorld(t)
+	a, other := w.member("a"), keys.NewSigningKey()
+	name := strings.ToLower(other.NodeID().Compact()[:11])
+	b := w.member(name)
+	a.open()
+	defer a.closeStores()
+	is := func(text string, id keys.NodeID, want error) {
+		t.Helper()
+		if got, err := a.ResolveNode(text); !errors.Is(err, want) || err == nil && got != id {
+			t.Fatal(text, got.Short(), err)
+		}
+	}
+	is(name, b.key.NodeID(), nil)
+	is(strings.ToUpper(name), keys.NodeID{}, ErrUnknownNode)
+	a.apply(w.sign(trust.EnrollOp(w.certify(other, "other"))).Seq)
+	is(name, keys.NodeID{}, ErrAmbiguousID)
+	is(strings.ToUpper(name), other.NodeID(), nil)
+	a.apply(w.sign(trust.OpRevokeNode{Node: other.NodeID()}).Seq)
+	is(name, b.key.NodeID(), nil)
+	is(strings.ToUpper(name), keys.NodeID{}, ErrUnknownNode)
 }
 
 func (h *host) closeStores() { h.log.Close(); h.store.Close() }
@@ -302,16 +327,49 @@ func TestWhoSaysRevoked(t *testing.T) {
 	w := newWorld(t)
 	a, b, c := w.member("a"), w.member("b"), w.member("c")
 	a.run()
-	say := func(h *host) {
+	sayAt := func(h *host, at time.Time) {
 		a.mu.Lock()
-		a.refusals[h.key.NodeID()] = refusal{code: session.CodeRevoked, at: time.Now()}
+		a.refusals[h.key.NodeID()] = refusal{code: session.CodeRevoked, at: at}
 		a.mu.Unlock()
 	}
+	say := func(h *host) { sayAt(h, time.Now()) }
 	say(b)
 	say(&host{key: keys.NewSigningKey()})
 	if got := a.RevokedBy(time.Time{}); len(got) != 1 || got[0] != b.key.NodeID() || !a.ShutOut() {
 		t.Fatal(got)
 	}
+	// Its word is about itself alone, and what it has just said it is not asked again.
+	if !a.Refuses(t.Context(), b.key.NodeID()) || a.Refuses(t.Context(), c.key.NodeID()) {
+		t.Fatal("not the peer's own word")
+	}
+	if got := a.IssuersSayRevoked(); len(got) != 0 {
+		t.Fatal("it does not issue", got)
+	}
+	if by, all := a.issuersRefuse(time.Time{}); all {
+		t.Fatal("no issuer has been asked", by)
+	}
+	issues := func(h *host, is bool) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		p := a.presence[h.key.NodeID()]
+		p.issues = is
+		a.presence[h.key.NodeID()] = p
+	}
+	issues(b, true)
+	if by, all := a.issuersRefuse(time.Time{}); !all || by != b.key.NodeID() || len(a.IssuersSayRevoked()) != 1 {
+		t.Fatal("the one that issues has said so")
+	}
+	issues(c, true)
+	if by, all := a.issuersRefuse(time.Time{}); all {
+		t.Fatal("another one that issues has not", by)
+	}
+	issues(b, false)
+	issues(c, false)
+	sayAt(b, time.Now().Add(-refusalLife-time.Second))
+	if got := a.RevokedBy(time.Time{}); len(got) != 0 || a.ShutOut() {
+		t.Fatal("said long ago:", got)
+	}
+	say(b)
 	if got := a.RevokedBy(time.Now().Add(time.Second)); len(got) != 0 {
 		t.Fatal("since a moment to come:", got)
 	}
@@ -324,6 +382,11 @@ func TestWhoSaysRevoked(t *testing.T) {
 	full(a, b)
 	if got := a.RevokedBy(time.Time{}); len(got) != 0 {
 		t.Fatal("it has a session with who said so", got)
+	}
+	// A refusal that a root has taken back is over as soon as the peer is asked.
+	sayAt(b, time.Now().Add(-core.ShutOutFirst-time.Second))
+	if len(a.RevokedBy(time.Time{})) != 1 || a.Refuses(t.Context(), b.key.NodeID()) {
+		t.Fatal("not asked again")
 	}
 	say(b)
 	a.learn(w.sign(trust.OpRevokeNode{Node: b.key.NodeID()}))

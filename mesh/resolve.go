@@ -87,10 +87,11 @@ func (n *Node) findNode(who string) (id keys.NodeID, named bool, err error) {
 	}
 	named = len(ids) > 0
 	if p, err := keys.ParseNodePrefix(who); err == nil {
-		// Revoked keys count as well: else somebody whose key begins as another's would be meant as soon as that one is gone.
+		// Revoked keys count as well: else somebody whose key begins as another's would be meant as soon as that one is gone. But what is a
+		// member's name now is that, whatever keys of the past begin so: the log keeps those for ever, and takes any id as revoked.
 		held := len(ids)
 		for _, id := range st.ByPrefix(p) {
-			if !slices.Contains(ids, id) {
+			if _, live := st.LiveMember(id, now); (live || !named) && !slices.Contains(ids, id) {
 				ids = append(ids, id)
 			}
 		}

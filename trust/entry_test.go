@@ -431,13 +431,17 @@ func TestRevokedBesideItsRotation(t *testing.T) {
 		})
 	}
 	begin := a.add(a.enroll("one"), a.enroll("two"))
-	one, two, revoke := rotate("one"), rotate("two"), b.add(OpRevokeNode{Node: nodeID("one")})
+	// What an issuer calls a rotation is none: the other one may have rotated the key.
+	one, two, revoke := rotate("one"), rotate("two"), b.add(OpRevokeNode{Node: nodeID("one"), Reason: RevokeRotated})
 	for _, s := range []*State{must(t, w.start, begin, one, two, revoke), must(t, w.start, revoke, begin, one, two)} {
 		if r, ok := s.RevokedApart(nodeID("one")); !ok || r.Issuer != b.key.Public() {
 			t.Fatalf("%+v %v", r, ok)
 		}
 		if r, ok := s.RevokedApart(nodeID("two")); ok {
 			t.Fatalf("only rotated: %+v", r)
+		}
+		if got := s.SignedSuccessors(nodeID("one")); len(got) != 1 || got[0] != nodeID("one-new") || s.SignedSuccessors(nodeID("nobody")) != nil {
+			t.Fatal(got)
 		}
 		if _, ok := s.RevokedApart(nodeID("nobody")); ok {
 			t.Fatal("unknown")

@@ -173,7 +173,7 @@ func (s *State) Revoked(id keys.NodeID) (Revocation, bool) {
 }
 
 // RevokedApart returns the earliest revocation of a node's key that was not its rotation. Somebody meant the machine then, and may not have known
-// that another issuer was giving it a new key.
+// that another issuer was giving it a new key. A rotation is what the old key signed, in the very entry; its reason is the issuer's word alone.
 func (s *State) RevokedApart(id keys.NodeID) (Revocation, bool) {
 	f, ok := s.nodes.get(nodeKey(id))
 	if !ok {
@@ -181,7 +181,8 @@ func (s *State) RevokedApart(id keys.NodeID) (Revocation, bool) {
 	}
 	var apart []removal
 	for _, r := range f.removals() {
-		if r.reason != RevokeRotated {
+		signed := slices.ContainsFunc(f.after(), func(x succession) bool { return x.issuer == r.issuer && x.seq == r.seq })
+		if r.reason != RevokeRotated || !signed {
 			apart = append(apart, r)
 		}
 	}
@@ -222,6 +223,17 @@ func (s *State) SuccessorOf(id keys.NodeID) (next keys.NodeID, ok bool) {
 		}
 	}
 	return next, ok
+}
+
+// SignedSuccessors returns all keys that a key has signed as following it, whether or not that counts now, in the order of their ids.
+func (s *State) SignedSuccessors(id keys.NodeID) (ids []keys.NodeID) {
+	f, _ := s.nodes.get(nodeKey(id))
+	for _, x := range f.after() {
+		if len(ids) == 0 || ids[len(ids)-1] != x.node {
+			ids = append(ids, x.node)
+		}
+	}
+	return ids
 }
 
 // Predecessors returns the rotated keys whose name and grants have passed on to a node, itself first.

@@ -47,7 +47,7 @@ func TestNamesOfThePast(t *testing.T) {
 	if got := s.Lineage(nodeID("three")); !slices.Equal(got, sorted("three")) {
 		t.Error(got)
 	}
-	p, err := keys.ParseNodePrefix(nodeID("two").Compact()[:9])
+	p, err := keys.ParseNodePrefix(nodeID("two").Compact()[:11])
 	if err != nil {
 		t.Fatal(err)
 	}

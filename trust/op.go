@@ -49,7 +49,7 @@ type OpRevokeNode struct {
 	Successor *Successor
 }
 
-// Reasons of a revocation, for people; nothing is decided by them. Others are shown as numbers.
+// Reasons of a revocation, for people: the issuer's word, and nothing is decided by them. What was rotated [State.SuccessorOf] tells.
 const (
 	RevokeUnsaid  = 0
 	RevokeRotated = 1 // the key was rotated: its successor is in the op

@@ -79,6 +79,9 @@ func runRevoke(ctx context.Context, c *cli, o revokeOptions) error {
 		if res.Generation != 0 {
 			c.say("The group secret was changed with it (generation %d).", res.Generation)
 		}
+		for _, v := range res.Invites {
+			c.say("Invite %s for that name was taken back with it.", clean(v.ID))
+		}
 		c.warn(res.Warnings)
 		c.say("Next: meshkey invite %s, to enrol it again with a new key; machines that have used the name then want: meshkey repin %s", clean(node(res.Node)), clean(node(res.Node)))
 	})
@@ -96,5 +99,8 @@ func (c *cli) wouldRevoke(w *control.RevokeResult) {
 		c.say("  makes void  %s  %s", clean(g.ID), clean(grantText(g)))
 	}
 	c.shared(w.Shared)
+	for _, v := range w.Invites {
+		c.say("  takes back  invite %s, open for that name", clean(v.ID))
+	}
 	c.warn(w.Warnings)
 }

@@ -225,7 +225,7 @@ func (f *Fake) Leave(_ context.Context, by control.Caller, r *control.LeaveReque
 }
 
 func (f *Fake) Revoke(_ context.Context, by control.Caller, r *control.RevokeRequest) (*control.RevokeResult, error) {
-	return &control.RevokeResult{Node: Laptop, DryRun: r.DryRun, Grants: []control.Grant{grant()}, Spread: spread()}, f.call("Revoke", by, *r)
+	return &control.RevokeResult{Node: Laptop, DryRun: r.DryRun, Grants: []control.Grant{grant()}, Spread: spread(), Invites: []control.Invite{{ID: "0102030405060708", Name: Laptop.Name, State: "open"}}}, f.call("Revoke", by, *r)
 }
 
 func (f *Fake) Version() *control.Version {

@@ -35,7 +35,7 @@ func sameTarget(st *trust.State, a, b trust.Target) bool {
 }
 
 // voidWhy says why a grant can never count again although nobody has taken it back; empty: it can.
-func voidWhy(st *trust.State, g *trust.Grant) string {
+func voidWhy(st *trust.State, g *trust.Grant, now int64) string {
 	for _, t := range []trust.Target{g.Who, g.What.Target} {
 		if t.Kind != trust.TargetNode {
 			continue
@@ -45,7 +45,7 @@ func voidWhy(st *trust.State, g *trust.Grant) string {
 			continue
 		}
 		if r, ok := st.Revoked(id); ok {
-			return knownAs(st, id) + ": " + revokedText(st, r)
+			return knownAs(st, id) + ": " + revokedText(st, id, r, now)
 		}
 		return knownAs(st, id) + " is no member"
 	}
@@ -87,7 +87,7 @@ func (d *Daemon) grantDoc(g trust.Grant, now int64) control.Grant {
 	if g.NotAfter != 0 {
 		c.NotAfter = time.Unix(g.NotAfter, 0).UTC()
 	}
-	c.Why = voidWhy(st, &g)
+	c.Why = voidWhy(st, &g, now)
 	switch {
 	case c.Why != "":
 		c.State = "void"

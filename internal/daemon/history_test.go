@@ -72,7 +72,7 @@ func TestNamesReachThroughRotationAndRevocation(t *testing.T) {
 			t.Fatalf("%s, %+v: %q", when, q, got)
 		}
 	}
-	for _, who := range []string{"laptop", id, id[:9], old, old[:11]} {
+	for _, who := range []string{"laptop", id, id[:11], old, old[:11]} {
 		want("rotated", control.GrantsQuery{Who: who}, "laptop gpu1/echo active")
 	}
 	want("rotated", control.GrantsQuery{What: "laptop/ssh"}, "gpu1 laptop/ssh active")

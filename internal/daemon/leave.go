@@ -21,6 +21,9 @@ import (
 // leaveAsk is how long a leave looks for an issuer if it is not said.
 const leaveAsk = 15 * time.Second
 
+// leaveShutOut is how long at most while issuers say that this node is revoked already: they are not dialled again for five seconds.
+const leaveShutOut = 8 * time.Second
+
 // Leave implements control.Lifer: the key is revoked by an issuer, or by the one on this host; then the daemon stops, and what made this host
 // a member goes aside. If we crash before the stop the host is a member, revoked or not, and leave can be asked for again.
 func (d *Daemon) Leave(ctx context.Context, by control.Caller, r *control.LeaveRequest) (*control.LeaveResult, error) {
@@ -45,25 +48,30 @@ func (d *Daemon) Leave(ctx context.Context, by control.Caller, r *control.LeaveR
 	if r.WaitMS > 0 {
 		wait = time.Duration(r.WaitMS) * time.Millisecond
 	}
+	if len(d.issuersShutOut()) > 0 {
+		wait = min(wait, leaveShutOut)
+	}
 	lctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	revoker, done, err := d.revokedAlready()
-	if !done && err == nil {
+	revoker, done := d.revokedAlready()
+	var err error
+	if !done {
 		var issuer keys.NodeID
 		if issuer, err = d.revokeSelf(lctx); err == nil {
 			revoker = d.ref(issuer)
 		}
 	}
+	said := d.sayRevoked(err)
 	switch {
 	case err == nil:
 		res.Applied, res.Issuer, res.Already = true, revoker, done
-	case !r.Force && revokedSays(err):
+	case !r.Force && len(said) > 0:
 		return nil, control.Errorf(control.Denied, "ask an admin: meshkey peers --all, on an issuer; if it is so: meshkey leave --force",
-			"%s that this node's key is revoked already, and that cannot be checked from here: the log is shown to members only", d.sayers(d.sayRevoked(err)))
-	case revokedSays(err):
+			"%s that this node's key is revoked already, and that cannot be checked from here: the log is shown to members only", d.sayers(said))
+	case len(said) > 0:
 		res.Told = true
 		res.Warnings = append(res.Warnings, control.Warning{
-			Code: "revoked-told", Text: d.sayers(d.sayRevoked(err)) + " that this node's key is revoked already, which cannot be checked from here",
+			Code: "revoked-told", Text: d.sayers(said) + " that this node's key is revoked already, which cannot be checked from here",
 			Next: "make sure, on an issuer: meshkey peers --all; if it is not: meshkey revoke " + d.key.NodeID().Compact(),
 		})
 	case !r.Force:
@@ -85,19 +93,17 @@ func (d *Daemon) Leave(ctx context.Context, by control.Caller, r *control.LeaveR
 	return res, nil
 }
 
-// revokedSays reports whether an issuer has said so. It may be an answer that was lost, or a lie.
-func revokedSays(err error) bool {
-	r, ok := errors.AsType[*mesh.RefusedError](err)
-	return ok && r.Code == session.CodeRevoked
-}
-
-// sayRevoked are the peers that say so: those that have ended a session with it, or the issuer that answered it.
-func (d *Daemon) sayRevoked(err error) []keys.NodeID {
-	if says := d.node.RevokedBy(time.Time{}); len(says) > 0 {
-		return says
+// sayRevoked are the issuers that say that this node's key is revoked, after none could be had to revoke it: it may be an answer that was
+// lost, or a lie. Other members' word is none that a key may be left alive for.
+func (d *Daemon) sayRevoked(err error) (ids []keys.NodeID) {
+	if err == nil {
+		return nil
 	}
-	r, _ := errors.AsType[*mesh.RefusedError](err)
-	return []keys.NodeID{r.By}
+	ids = d.issuersShutOut()
+	if r, ok := errors.AsType[*mesh.RefusedError](err); ok && r.Code == session.CodeRevoked && !slices.Contains(ids, r.By) {
+		ids = append(ids, r.By)
+	}
+	return ids
 }
 
 // wouldLeave is what leaving ends.
@@ -201,7 +207,12 @@ func (d *Daemon) leaving(id keys.NodeID, then func(entry []byte)) error {
 	if _, err := d.audit.Append(e); err != nil {
 		d.log.Error("a removal is not recorded in the audit log; the trust log keeps it", "err", err)
 	}
-	_, err := d.revoke(trust.OpRevokeNode{Node: id, Reason: trust.RevokeLeft}, false, &control.RevokeResult{}, func(c trust.Change) {
+	res := &control.RevokeResult{}
+	d.takeBack(d.invitesFor(id), res, func(e audit.Event) {
+		e.Actor, e.Verdict, e.Reason = id.Compact(), audit.Allowed, "its machine leaves"
+		d.note(e)
+	}, 0)
+	_, err := d.revoke(trust.OpRevokeNode{Node: id, Reason: trust.RevokeLeft}, false, res, func(c trust.Change) {
 		then(d.store.Entry(c.Issuer, c.Seq))
 	})
 	return err

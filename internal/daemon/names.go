@@ -87,7 +87,7 @@ func (d *Daemon) Repin(_ context.Context, by control.Caller, r *control.RepinReq
 // becameOf says what the log tells of a key that had a name, and whether it is a member still.
 func becameOf(st *trust.State, id keys.NodeID, now int64) (text string, living bool) {
 	if r, ok := st.Revoked(id); ok {
-		return revokedText(st, r), false
+		return revokedText(st, id, r, now), false
 	}
 	if m, ok := st.LiveMember(id, now); ok {
 		return "a member still, named " + m.Name, true
@@ -98,16 +98,37 @@ func becameOf(st *trust.State, id keys.NodeID, now int64) (text string, living b
 	return "no member any more", false
 }
 
-// revokedText says who took a key away, when, and why as far as the log tells.
-func revokedText(st *trust.State, r trust.Revocation) string {
-	why := ""
-	switch r.Reason {
-	case trust.RevokeRotated:
-		why = ", for another key in its place"
-	case trust.RevokeLeft:
-		why = ", for it left"
+// revokedText says who took a key away, when, and why as far as the log tells. Which key follows it is said only if it has signed that; a
+// reason is shown as the word of its issuer, for whoever has that one's key writes what he likes, and then enrols a key of his own.
+func revokedText(st *trust.State, id keys.NodeID, r trust.Revocation, now int64) string {
+	text := revokedOn(st, r)
+	signed := st.SignedSuccessors(id)
+	next, follows := st.SuccessorOf(id)
+	switch {
+	case follows:
+		became := "is no member any more"
+		if m, ok := st.LiveMember(next, now); ok {
+			became = "is a member, named " + m.Name
+		} else if r, ok := st.Revoked(next); ok {
+			became = "was " + revokedOn(st, r)
+		} else if m, ok := st.Member(next); ok {
+			became = "was a member until " + time.Unix(m.NotAfter, 0).UTC().Format(time.DateOnly)
+		}
+		return fmt.Sprintf("%s; rotated, signed by it, to %s, which %s", text, shortID(next), became)
+	case len(signed) > 1:
+		return text + "; it signed more than one key to follow it, so none does"
+	case len(signed) == 1:
+		return text + "; rotated, signed by it, to " + shortID(signed[0]) + ", by an issuer whose enrolments do not count now"
+	case r.Reason == trust.RevokeRotated:
+		return text + "; the issuer says that it was rotated, but it signed for no key to follow it"
+	case r.Reason == trust.RevokeLeft:
+		return text + "; the issuer says that it left"
 	}
-	return fmt.Sprintf("revoked by %s on %s%s", issuerName(st, r.Issuer), time.Unix(r.Time, 0).UTC().Format(time.DateOnly), why)
+	return text
+}
+
+func revokedOn(st *trust.State, r trust.Revocation) string {
+	return fmt.Sprintf("revoked by %s on %s", issuerName(st, r.Issuer), time.Unix(r.Time, 0).UTC().Format(time.DateOnly))
 }
 
 // issuerName names an issuer of the root, or shows its key.

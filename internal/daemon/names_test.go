@@ -44,11 +44,11 @@ func TestNameComesBack(t *testing.T) {
 	}
 	for h, want := range map[*host]bool{laptop: true, nas: false} {
 		w, ok := h.warned("name-changed")
-		if ok != want || ok && (!strings.HasSuffix(w.Next, "meshkey repin gpu1") || !strings.Contains(w.Text, "revoked by nas on 20") || ok && !strings.Contains(w.Text, ", for it left")) {
+		if ok != want || ok && (!strings.HasSuffix(w.Next, "meshkey repin gpu1") || !strings.Contains(w.Text, "revoked by nas on 20") || ok && !strings.Contains(w.Text, "; the issuer says that it left")) {
 			t.Fatalf("%s: %+v", h.name, w)
 		}
 	}
-	for _, short := range []string{id, id[:33], strings.ToLower(id[:9])} {
+	for _, short := range []string{id, id[:33], strings.ToLower(id[:11])} {
 		eventually(t, "laptop reaches "+short, 20*time.Second, func() bool { return laptop.reaches(short + "/echo") })
 	}
 
@@ -79,7 +79,7 @@ func TestNameComesBack(t *testing.T) {
 	}
 
 	// The verbs that change take an id's beginning as well, and name nobody by that of a key that is gone.
-	if g, err := nas.client.Grant(t.Context(), &control.GrantRequest{Who: id[:11], What: laptop.id()[:9] + "/ssh"}); err != nil || g.Grant.Who != "gpu1" || g.Grant.What != "laptop/ssh" {
+	if g, err := nas.client.Grant(t.Context(), &control.GrantRequest{Who: id[:11], What: laptop.id()[:11] + "/ssh"}); err != nil || g.Grant.Who != "gpu1" || g.Grant.What != "laptop/ssh" {
 		t.Fatalf("%+v, %v", g, err)
 	}
 	if _, err := nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: old[:11]}); code(err) != control.NotFound || !strings.Contains(err.Error(), "revoked already") {

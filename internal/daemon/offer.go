@@ -183,7 +183,7 @@ func (d *Daemon) Resolve(ctx context.Context, target string) (*control.Endpoint,
 	if t.Node == d.key.NodeID() {
 		return nil, control.Errorf(control.Usage, "connect to its own address directly", "%s is a service of this very node", target)
 	}
-	if err := d.takesUs(t); err != nil {
+	if err := d.takesUs(ctx, t); err != nil {
 		return nil, err
 	}
 	if dec := d.decision(d.key.NodeID(), t, d.trustNow()); !dec.Allowed {
@@ -225,7 +225,7 @@ func (d *Daemon) Open(ctx context.Context, _ control.Caller, target string) (for
 	if err != nil {
 		return nil, d.dialError(target, err)
 	}
-	if err := d.takesUs(t); err != nil {
+	if err := d.takesUs(ctx, t); err != nil {
 		return nil, err
 	}
 	c, err := d.node.DialTarget(ctx, t)

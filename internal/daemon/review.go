@@ -67,10 +67,15 @@ func knownAs(st *trust.State, n keys.NodeID) string {
 		return n.Compact()
 	}
 	if _, member := st.Member(n); !member {
-		group, _, _ := strings.Cut(n.Compact(), ".")
-		return name + " (" + group + ")"
+		return name + " (" + shortID(n) + ")"
 	}
 	return name
+}
+
+// shortID is the beginning of an id, as tables show it.
+func shortID(n keys.NodeID) string {
+	group, _, _ := strings.Cut(n.Compact(), ".")
+	return group
 }
 
 // Entry implements control.Auditor.

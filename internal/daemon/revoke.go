@@ -9,6 +9,7 @@ import (
 
 	"github.com/sovereignmesh/meshkey/audit"
 	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/internal/enroll"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh"
 	"github.com/sovereignmesh/meshkey/trust"
@@ -38,6 +39,10 @@ func (d *Daemon) Revoke(ctx context.Context, by control.Caller, r *control.Revok
 		return nil, control.Errorf(control.Denied, "revoke it from another issuer, or add --force",
 			"%s is this node, the issuer itself: without it nobody could enrol, grant or revoke here", d.word(id))
 	}
+	invites := d.invitesFor(id)
+	for _, v := range invites {
+		res.Invites = append(res.Invites, d.inviteDoc(&v, d.trustNow()))
+	}
 	if r.DryRun {
 		sessions, streams := d.node.Cut(id)
 		res.Applied = []control.Applied{{Node: d.ref(d.key.NodeID()), ClosedSessions: sessions, ClosedStreams: streams}}
@@ -46,12 +51,42 @@ func (d *Daemon) Revoke(ctx context.Context, by control.Caller, r *control.Revok
 	if err := d.removalRecord(by, audit.Event{Code: audit.NodeRevoke, Target: id.Compact(), Reason: r.Reason, Before: res.Node.Name}); err != nil {
 		return nil, err
 	}
+	res.Invites = d.takeBack(invites, res, func(e audit.Event) { _ = d.removalRecord(by, e) }, by.UID)
 	c, err := d.revoke(trust.OpRevokeNode{Node: id}, r.Now, res, func(trust.Change) {})
 	if err != nil {
 		return nil, err
 	}
 	res.Spread = d.spread(ctx, c, r.WaitMS)
 	return res, nil
+}
+
+// invitesFor are this issuer's invites by which another machine could be enrolled under the name of a node that is revoked. Where its admin made
+// the enrolment the name passes on without a question, and these were not made for that.
+func (d *Daemon) invitesFor(id keys.NodeID) []enroll.Invite {
+	name, ok := d.store.Current().NameOf(id)
+	if !ok {
+		return nil
+	}
+	return d.book().ForName(name, d.trustNow())
+}
+
+// takeBack removes them, before the revocation, so that there is no moment in which they could be used: until then the name is taken. What
+// cannot be removed does not keep the node from being revoked. If we crash in between, they are gone and the node is a member still.
+func (d *Daemon) takeBack(invites []enroll.Invite, res *control.RevokeResult, record func(audit.Event), uid uint32) (gone []control.Invite) {
+	now := d.trustNow()
+	for _, v := range invites {
+		record(audit.Event{Code: audit.InviteRemove, Target: v.Name, Session: v.ID.String(), Reason: "its machine is revoked"})
+		if err := d.book().Remove(v.ID, uid, now); err != nil {
+			d.log.Error("an invite for the name of a revoked machine is open still", "invite", v.ID, "name", v.Name, "err", err)
+			res.Warnings = append(res.Warnings, control.Warning{
+				Code: "invite-open", Text: fmt.Sprintf("invite %s for that name could not be taken back: %v", v.ID, err), Next: "meshkey invite rm " + v.ID.String(),
+			})
+			continue
+		}
+		v.Removed = now
+		gone = append(gone, d.inviteDoc(&v, now))
+	}
+	return gone
 }
 
 // revoke writes the revocation, in one entry with a new group secret if this node makes those and the last one is not too young. What
@@ -99,8 +134,9 @@ func (d *Daemon) revocable(who string) (keys.NodeID, error) {
 			return keys.NodeID{}, control.Errorf(control.NotFound, "meshkey peers --full", "%q is the name of %d members; use the id", who, len(hit))
 		}
 		if p, err := keys.ParseNodePrefix(who); err == nil {
+			named := len(hit) > 0 // then keys of the past that begin so take nothing from it
 			for _, id := range st.ByPrefix(p) {
-				if !slices.Contains(hit, id) {
+				if _, member := st.Member(id); (member || !named) && !slices.Contains(hit, id) {
 					hit = append(hit, id)
 				}
 			}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -8,7 +9,6 @@ import (
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/mesh"
-	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -38,7 +38,7 @@ func (d *Daemon) ownStanding() (standing, string) {
 	}
 	st := d.store.Current()
 	if r, ok := st.Revoked(d.key.NodeID()); ok {
-		return standingRevoked, fmt.Sprintf("this machine's key is revoked, so no machine lets it in: %s", revokedText(st, r))
+		return standingRevoked, fmt.Sprintf("this machine's key is revoked, so no machine lets it in: %s", revokedText(st, d.key.NodeID(), r, d.trustNow()))
 	}
 	says := d.node.RevokedBy(time.Time{})
 	if len(says) == 0 {
@@ -86,46 +86,48 @@ func (d *Daemon) revokedWarnings() []control.Warning {
 	}
 }
 
-// notRevoked refuses what a revoked machine cannot do. A machine that some peers refuse and others let in goes on.
+// notRevoked refuses what a machine cannot do that is revoked by its own log. What peers say ends nothing by itself: one member's lie would
+// keep this machine from all the others.
 func (d *Daemon) notRevoked() error {
-	if s, text := d.ownStanding(); s >= standingShutOut {
+	if s, text := d.ownStanding(); s == standingRevoked {
 		return control.Errorf(control.Denied, d.comeBack(s), "%s", text)
 	}
 	return nil
 }
 
-// takesUs refuses to use a peer whose last word was that this machine is revoked.
-func (d *Daemon) takesUs(t mesh.Target) error {
+// takesUs refuses to use a peer that says itself, now, that this machine is revoked.
+func (d *Daemon) takesUs(ctx context.Context, t mesh.Target) error {
 	if err := d.notRevoked(); err != nil {
 		return err
 	}
-	for _, id := range d.node.RevokedBy(time.Time{}) {
-		if id == t.Node {
-			_, text := d.ownStanding()
-			return control.Errorf(control.Denied, d.comeBack(standingTold), "%s does not let this machine in: %s", d.word(id), text)
-		}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	if !d.node.Refuses(ctx, t.Node) {
+		return nil
 	}
-	return nil
+	_, text := d.ownStanding()
+	return control.Errorf(control.Denied, d.comeBack(standingTold), "%s does not let this machine in: %s", d.word(t.Node), text)
 }
 
-// revokedAlready is what a leave finds before it asks anybody: who has revoked this machine by its own log, or an issuer's refusal as far as
-// peers say so.
-func (d *Daemon) revokedAlready() (by control.NodeRef, done bool, err error) {
-	switch s, _ := d.ownStanding(); s {
-	case standingRevoked:
-		st := d.store.Current()
-		r, _ := st.Revoked(d.key.NodeID())
-		if signer := d.signer(); signer != nil && signer.Public() == r.Issuer {
-			return by, false, nil // by this very host: whether anybody else has the entry is to be seen
-		}
-		return control.NodeRef{Name: issuerName(st, r.Issuer)}, true, nil
-	case standingShutOut:
-		says := d.node.RevokedBy(time.Time{})
-		if len(says) > 0 {
-			return by, false, &mesh.RefusedError{By: says[0], Code: session.CodeRevoked}
-		}
+// issuersShutOut are the issuers that say that this machine's key is revoked, while nobody lets it in.
+func (d *Daemon) issuersShutOut() []keys.NodeID {
+	if s, _ := d.ownStanding(); s != standingShutOut {
+		return nil
 	}
-	return by, false, nil
+	return d.node.IssuersSayRevoked()
+}
+
+// revokedAlready is what a leave finds before it asks anybody: who has revoked this machine by its own log.
+func (d *Daemon) revokedAlready() (by control.NodeRef, done bool) {
+	if s, _ := d.ownStanding(); s != standingRevoked {
+		return by, false
+	}
+	st := d.store.Current()
+	r, _ := st.Revoked(d.key.NodeID())
+	if signer := d.signer(); signer != nil && signer.Public() == r.Issuer {
+		return by, false // by this very host: whether anybody else has the entry is to be seen
+	}
+	return control.NodeRef{Name: issuerName(st, r.Issuer)}, true
 }
 
 // selfRef names this node also when it is a member no more.

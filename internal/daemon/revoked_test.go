@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +79,75 @@ func TestRevokedMachineSaysSo(t *testing.T) {
 	laptop.ended()
 }
 
+// One member's lie keeps a machine from nothing but that member: it dials the others, and asks an issuer when it leaves.
+func TestOneMembersLieEndsNothing(t *testing.T) {
+	t.Parallel()
+	nas, others := found(t, "liar", "laptop")
+	liar, laptop := others[0], others[1]
+	if _, err := nas.client.Expose(t.Context(), &control.ExposeRequest{Name: "echo", Target: echoAt(t)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nas.client.Grant(t.Context(), &control.GrantRequest{Who: "laptop", What: "nas/echo", WaitMS: 5000}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "laptop uses nas", 20*time.Second, func() bool { return laptop.reaches("nas/echo") })
+	// The liar has a log in which laptop is revoked, which nobody else has: it refuses laptop as any member could.
+	liar.stop()
+	laptop.stop()
+	nas.stop()
+	trust := func(h *host) string { return filepath.Join(h.dir, "trust") }
+	kept := filepath.Join(t.TempDir(), "trust")
+	replace(t, kept, trust(nas))
+	nas.start()
+	if _, err := nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: "laptop"}); err != nil {
+		t.Fatal(err)
+	}
+	nas.stop()
+	replace(t, trust(liar), trust(nas))
+	replace(t, trust(nas), kept)
+	liar.start()
+	laptop.start()
+	eventually(t, "laptop is told that it is revoked", 30*time.Second, func() bool { return laptop.status().State == "shut-out" })
+	liar.stop()
+
+	// Nobody else runs, so nothing can be reached; but it is tried.
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := laptop.client.Stream(ctx, &control.ConnectRequest{Target: "nas/echo"}); code(err) == control.Denied {
+		t.Fatal("not tried:", err)
+	}
+	if err := second(laptop.client.RotateNode(t.Context(), &control.RotateNodeRequest{DryRun: true})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := laptop.client.Leave(t.Context(), &control.LeaveRequest{WaitMS: 200}); code(err) != control.Unreachable {
+		t.Fatal("believed:", err)
+	}
+	if s := laptop.status().State; s != "shut-out" {
+		t.Fatal("the test is of something else:", s)
+	}
+	// The issuer comes up, and it is not laptop that is asked first whether it is a member.
+	nas.start()
+	res, err := laptop.client.Leave(t.Context(), &control.LeaveRequest{Force: true, WaitMS: 30_000})
+	if err != nil || !res.Applied || res.Issuer.Name != "nas" || res.Told {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	laptop.ended()
+}
+
+// replace puts a copy of a directory in another one's place.
+func replace(t *testing.T, dir, from string) {
+	t.Helper()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // refusals are the sessions refused to a node, by a host's log.
 func refusals(t *testing.T, at *host, id string) []control.AuditRecord {
 	t.Helper()
@@ -127,15 +197,7 @@ func TestRevokedByItsOwnLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	nas.stop()
-	if err := os.RemoveAll(filepath.Join(laptop.dir, "trust")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(filepath.Join(laptop.dir, "trust"), os.DirFS(filepath.Join(nas.dir, "trust"))); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(filepath.Join(laptop.dir, "trust"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	replace(t, filepath.Join(laptop.dir, "trust"), filepath.Join(nas.dir, "trust"))
 	laptop.start()
 	if err := second(laptop.client.RotateNode(t.Context(), &control.RotateNodeRequest{})); code(err) != control.Denied || !strings.Contains(err.Error(), "revoked by nas on 20") {
 		t.Fatal(err)

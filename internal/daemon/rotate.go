@@ -48,7 +48,9 @@ func (d *Daemon) RotateNode(ctx context.Context, by control.Caller, r *control.R
 	res := &control.RotateNodeResult{Old: d.ref(d.key.NodeID()), DryRun: r.DryRun, Pending: pending != nil}
 	res.Sessions, res.Streams = d.node.Carried()
 	res.Grants, _ = d.grantsOf(d.key.NodeID(), d.trustNow())
-	switch {
+	switch said := d.issuersShutOut(); {
+	case r.DryRun && len(said) > 0:
+		return nil, control.Errorf(control.Denied, d.comeBack(standingTold), "%s that this machine's key is revoked: no issuer would rotate it", d.sayers(said))
 	case r.DryRun:
 		return res, nil
 	case r.Drop:

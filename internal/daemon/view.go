@@ -98,7 +98,7 @@ func (d *Daemon) trustInfo(st *trust.State, now int64) control.TrustInfo {
 		t.Revoked++
 	}
 	for g := range st.Grants() {
-		if g.InForce(now) && voidWhy(st, &g) == "" {
+		if g.InForce(now) && voidWhy(st, &g, now) == "" {
 			t.Grants++
 		}
 	}
@@ -198,7 +198,7 @@ func (d *Daemon) Peers(context.Context) (*control.Peers, error) {
 		out.Peers = append(out.Peers, c)
 	}
 	for id, r := range st.RevokedNodes() {
-		p := control.Peer{NodeRef: control.NodeRef{ID: id.Compact()}, State: "revoked", Since: time.Unix(r.Time, 0).UTC(), Reason: revokedText(st, r)}
+		p := control.Peer{NodeRef: control.NodeRef{ID: id.Compact()}, State: "revoked", Since: time.Unix(r.Time, 0).UTC(), Reason: revokedText(st, id, r, now)}
 		if name, ok := st.NameOf(id); ok {
 			p.Was = name
 		}

@@ -37,7 +37,7 @@
 // same node with the same invite gets the same certificate until the invite expires. No order of events enrols more nodes than
 // the invite has uses. Approvals, of requests and of files, are the same transaction.
 //
-// An invite of n > 1 uses gives NAME-1, NAME-2, …, the first that no member has. A node the log knows under the name it would get is
+// An invite of n > 1 uses gives NAME-1, NAME-2, …, the first that no node ever had. A node the log knows under the name it would get is
 // renewed: it keeps its tags, and with its id its grants. Other tags for a live member are refused.
 //
 // # Approval

@@ -117,7 +117,7 @@ func checkAllow(list []trust.What) error {
 }
 
 // nameLocked is the name a node gets by an invite: the invite's own if it is for one machine; else the one it has of this invite's
-// names, or the first that is free.
+// names, or the first that nobody ever had: also a revoked machine's stays its own, for peers that have used it hold it to be that key's.
 func (i *Issuer) nameLocked(v *Invite, node keys.NodeID) string {
 	if v.Uses == 1 {
 		return v.Name
@@ -127,14 +127,11 @@ func (i *Issuer) nameLocked(v *Invite, node keys.NodeID) string {
 		return m.Name
 	}
 	taken := map[string]bool{}
-	for m := range st.Members() {
-		taken[m.Name] = true // also if its certificate has ended: it may come back
-	}
 	for _, s := range v.Spends {
 		taken[s.Name] = true // also if it is not in the log yet
 	}
 	for n := 1; n <= maxNumber; n++ {
-		if name := v.Name + "-" + strconv.Itoa(n); !taken[name] {
+		if name := v.Name + "-" + strconv.Itoa(n); !taken[name] && !used(st, name) {
 			return name
 		}
 	}

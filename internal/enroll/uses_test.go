@@ -50,6 +50,46 @@ func TestSeveralUses(t *testing.T) {
 	}
 }
 
+// What a revoked machine was called no invite for several machines gives again: who has used the name holds it to be that machine's.
+func TestNoNumberIsGivenTwice(t *testing.T) {
+	r := newRig(t)
+	id, a := r.with(Invite{Name: "rack", Uses: 3}), keys.NewSigningKey()
+	_, err := r.Spend(id, r.request(a), nil)
+	must(t, err)
+	must(t, r.Append(trust.OpRevokeNode{Node: a.NodeID()}))
+	for i, id := range []identity.InviteID{r.with(Invite{Name: "rack", Uses: 2}), id} {
+		g, err := r.Spend(id, r.request(keys.NewSigningKey()), nil)
+		must(t, err)
+		if want := []string{"rack-2", "rack-3"}[i]; g.Certificate.Name != want {
+			t.Fatal(g.Certificate.Name, "instead of", want)
+		}
+	}
+}
+
+// The invites for a name are those by which somebody could still be enrolled under it.
+func TestInvitesForAName(t *testing.T) {
+	r := newRig(t)
+	r.with(Invite{Name: "other"})
+	r.with(Invite{Name: "laptop", Uses: 2})
+	gone, used, asked := r.with(Invite{Name: "laptop"}), r.with(Invite{Name: "laptop"}), r.with(Invite{Name: "laptop", Approval: true})
+	must(t, r.Book.Remove(gone, 0, r.now))
+	k := keys.NewSigningKey()
+	_, err := r.Spend(used, r.request(k), nil)
+	must(t, err)
+	must(t, r.Append(trust.OpRevokeNode{Node: k.NodeID()}))
+	if got := r.Book.ForName("laptop", r.now); len(got) != 1 || got[0].ID != asked {
+		t.Fatalf("%+v", got)
+	}
+	if got := r.Book.ForName("laptop", r.now+3601); len(got) != 0 {
+		t.Fatalf("expired: %+v", got)
+	}
+	_, err = r.Ask(asked, r.in(keys.NewSigningKey(), 1), "", nil)
+	must(t, err)
+	if got := r.Book.ForName("laptop", r.now+3601); len(got) != 1 || got[0].ID != asked {
+		t.Fatalf("who has asked waits still: %+v", got)
+	}
+}
+
 // Half-used and taken back: who has used it still gets its answer, and nobody else anything.
 func TestRemoveAfterSomeUses(t *testing.T) {
 	r := newRig(t)

@@ -156,9 +156,9 @@ func (c *Core) dialFailed(ev DialFailed) {
 }
 
 // shut lets alone a peer that says this node is revoked. Nothing is believed but a signed entry, so it is asked again, but at most every
-// shutOutMost, and what else forgets a back-off does not shorten that: to a node that is revoked beacons go on, and it hears them.
+// ShutOutMost, and what else forgets a back-off does not shorten that: to a node that is revoked beacons go on, and it hears them.
 func (c *Core) shut(p *peer) {
-	d := min(shutOutFirst<<min(p.shuts, backoffMaxShift), shutOutMost)
+	d := min(ShutOutFirst<<min(p.shuts, backoffMaxShift), ShutOutMost)
 	p.shuts++
 	p.shutAt, p.shutOut = c.now.Mono, c.now.Mono+c.scaled(d, 0.5, 1)
 	p.dialT.stop()

@@ -188,7 +188,7 @@ func TestRefusedAsRevoked(t *testing.T) {
 	delete(n.dials, id)
 	f = p.addrs[0].failures
 	n.step(DialFailed{ID: id, Code: session.CodeRevoked})
-	if got := p.addrs[0].failures; got != f+1 || p.revoked || p.shutOut < n.s.now+shutOutFirst/2 {
+	if got := p.addrs[0].failures; got != f+1 || p.revoked || p.shutOut < n.s.now+ShutOutFirst/2 {
 		t.Fatalf("%d failures, revoked %v, left alone until %v", got, p.revoked, p.shutOut)
 	}
 }

@@ -52,10 +52,10 @@ const (
 	backoffHour     = 10 * time.Minute
 	backoffDay      = time.Hour
 	backoffMaxShift = 12
-	// shutOutFirst, doubled each time up to shutOutMost, is how long a peer that says this node is revoked is not dialled: each try costs it
+	// ShutOutFirst, doubled each time up to ShutOutMost, is how long a peer that says this node is revoked is not dialled: each try costs it
 	// a handshake and a line in its audit log, and only a new root could change its answer.
-	shutOutFirst     = 5 * time.Second
-	shutOutMost      = 10 * time.Minute
+	ShutOutFirst     = 5 * time.Second
+	ShutOutMost      = 10 * time.Minute
 	shortSession     = 10 * time.Second
 	retryMin         = 10 * time.Millisecond
 	restartSpreadMax = 5 * time.Second

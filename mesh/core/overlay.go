@@ -48,7 +48,7 @@ func (c *Core) want(id keys.NodeID) {
 	}
 	p.wantedTo = c.now.Mono + idleData
 	p.resetBackoff()
-	p.shutOut = min(p.shutOut, p.shutAt+shutOutFirst) // a person may know better, but not twenty times a second
+	p.shutOut = min(p.shutOut, p.shutAt+ShutOutFirst) // a person may know better, but not twenty times a second
 	if len(p.addrs) == 0 {
 		c.askFor(p)
 	}
