@@ -22,7 +22,8 @@ func TestInviteLeavesTheArguments(t *testing.T) {
 		{[]string{"enroll", "--yes", text, "--start", "--wait"}, []string{"enroll", "--start=true", "--wait=" + waitAll, "--yes=true"}, true},
 		{
 			[]string{"enroll", "--wait=10m", "--tag", "a,b", text, "--tag", "c", "--name", "-x y", "--json=1"},
-			[]string{"enroll", "--json=1", "--name=-x y", "--tag=a,b,c", "--wait=10m"}, true,
+			[]string{"enroll", "--json=1", "--name=-x y", "--tag=a,b,c", "--wait=10m"},
+			true,
 		},
 		{[]string{"enroll", "--daemon-passphrase-file=a,b", "--", text}, []string{"enroll", "--daemon-passphrase-file=a,b"}, true},
 		{[]string{"enroll", "-"}, nil, false},
