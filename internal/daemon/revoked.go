@@ -105,7 +105,10 @@ func (d *Daemon) takesUs(ctx context.Context, t mesh.Target) error {
 	if !d.node.Refuses(ctx, t.Node) {
 		return nil
 	}
-	_, text := d.ownStanding()
+	s, text := d.ownStanding()
+	if s == standingMember { // the new key of a rotation under way is not in use yet
+		return control.Errorf(control.Denied, "meshkey status", "%s says that this machine's key is revoked, while a rotation of it is under way", d.word(t.Node))
+	}
 	return control.Errorf(control.Denied, d.comeBack(standingTold), "%s does not let this machine in: %s", d.word(t.Node), text)
 }
 
