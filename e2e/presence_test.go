@@ -189,6 +189,8 @@ func TestMute(t *testing.T) {
 	t.Parallel()
 	nas, gpu, laptop := mesh3(t)
 	all := []*host{nas, gpu, laptop}
+	// An interface is mute when two that were heard on it fall silent: a mesh is whole before each has heard both others' burst.
+	rest(t, 3*time.Second, func() { nobodyPruned(t, all...) })
 	for _, h := range all {
 		h.noUDP()
 	}
