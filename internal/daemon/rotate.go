@@ -236,6 +236,9 @@ func (d *Daemon) resumeRotation(ctx context.Context) {
 			pause = min(2*pause, resumeCap)
 		}
 		late.Stop()
+		if r, err := d.dir.readRotation(); r == nil && err == nil {
+			continue // and without the lock, which a person who rotates or leaves at this moment would find taken
+		}
 		if !d.rotating.TryLock() {
 			continue
 		}
