@@ -306,7 +306,7 @@ func TestStorm(t *testing.T) {
 			session.Buffered() <= before
 	})
 	rekeys := a.Counters()["session.rekeyed"] + thief.Counters()["session.rekeyed"]
-	if cut.Load() == 0 || transfers.Load() < stormStream/4 || took > 3*time.Second && rekeys == 0 {
+	if !testrun.Race && cut.Load() == 0 || transfers.Load() < stormStream/4 || took > 3*time.Second && rekeys == 0 {
 		t.Fatalf("no storm: %d transfers, %d cut, %d rekeys", transfers.Load(), cut.Load(), rekeys)
 	}
 	t.Logf("%d MiB in %d transfers and %v, %d streams cut by the revocation, %d rekeys", carried()>>20, transfers.Load(), took.Round(time.Millisecond), cut.Load(), rekeys)

@@ -264,7 +264,8 @@ func TestCachePropertyEqualState(t *testing.T) {
 			whole++
 		}
 	})
-	if kept == 0 || whole == 0 {
+	// Under the race detector the cases are too few to say so.
+	if !testrun.Race && (kept == 0 || whole == 0) {
 		t.Errorf("the cache was never used: %d in the middle, %d at the end", kept, whole)
 	}
 }
