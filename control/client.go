@@ -312,11 +312,7 @@ func (c *Client) Connect(ctx context.Context, r *ConnectRequest, fn func(*Connec
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		data, err := io.ReadAll(io.LimitReader(resp.Body, maxEvent))
-		if err != nil {
-			return lost(ctx, err)
-		}
-		return readError(resp, data)
+		return refused(ctx, resp)
 	}
 	sc := bufio.NewScanner(resp.Body)
 	sc.Buffer(make([]byte, 0, 4<<10), maxEvent)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 )
 
@@ -141,4 +142,13 @@ func Codes() []Code {
 		out = append(out, k.code)
 	}
 	return out
+}
+
+// refused reads the reason that is there in place of a stream.
+func refused(ctx context.Context, resp *http.Response) error {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxEvent))
+	if err != nil {
+		return lost(ctx, err)
+	}
+	return readError(resp, data)
 }

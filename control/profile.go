@@ -85,11 +85,7 @@ func (c *Client) Profile(ctx context.Context, name string, d time.Duration, w io
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		data, err := io.ReadAll(io.LimitReader(resp.Body, maxEvent))
-		if err != nil {
-			return lost(ctx, err)
-		}
-		return readError(resp, data)
+		return refused(ctx, resp)
 	}
 	if _, err := io.Copy(w, resp.Body); err != nil {
 		return Errorf(Failed, "", "the profile: %w", err)

@@ -27,36 +27,28 @@ type tally struct {
 	services map[string]*Traffic          // of this node; "": those beyond
 }
 
-// peerLocked is the place where a peer is counted.
-func (t *tally) peerLocked(id keys.NodeID) *PeerTraffic {
-	if t.peers[id] == nil {
-		if len(t.peers) >= maxTallied {
-			id = keys.NodeID{}
-		}
-		if t.peers[id] == nil {
-			if t.peers == nil {
-				t.peers = map[keys.NodeID]*PeerTraffic{}
-			}
-			t.peers[id] = &PeerTraffic{}
+// place is where k is counted: by itself, or, in a full table, with the others under the zero key.
+func place[K comparable, V any](table *map[K]*V, k K) *V {
+	if v := (*table)[k]; v != nil {
+		return v
+	}
+	if len(*table) >= maxTallied {
+		var others K
+		if k = others; (*table)[k] != nil {
+			return (*table)[k]
 		}
 	}
-	return t.peers[id]
+	if *table == nil {
+		*table = map[K]*V{}
+	}
+	v := new(V)
+	(*table)[k] = v
+	return v
 }
 
-func (t *tally) serviceLocked(name string) *Traffic {
-	if t.services[name] == nil {
-		if len(t.services) >= maxTallied {
-			name = ""
-		}
-		if t.services[name] == nil {
-			if t.services == nil {
-				t.services = map[string]*Traffic{}
-			}
-			t.services[name] = &Traffic{}
-		}
-	}
-	return t.services[name]
-}
+func (t *tally) peerLocked(id keys.NodeID) *PeerTraffic { return place(&t.peers, id) }
+
+func (t *tally) serviceLocked(name string) *Traffic { return place(&t.services, name) }
 
 // began counts a stream.
 func (t *tally) began(c *Conn) {
@@ -72,13 +64,10 @@ func (t *tally) began(c *Conn) {
 	}
 }
 
-// ended counts what a stream carried, and no longer looks at it.
+// ended counts what a stream carried, once, and no longer looks at it.
 func (t *tally) ended(c *Conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, ok := t.live[c]; !ok {
-		return
-	}
 	delete(t.live, c)
 	c.addTo(t.peerLocked, t.serviceLocked)
 }

@@ -165,8 +165,8 @@ func (c *Control) ended(err error) error {
 	return err
 }
 
-// Receive reads the next record. The body is valid until the next call; the owner calls until it fails, or calls Release. Records of unknown types ≥ 128 are passed over and
-// counted. After RecordClose has been returned, and on every failure, each further call returns the same error.
+// Receive reads the next record. The body is valid until the next call; the owner calls until it fails, or calls Release. Records of
+// unknown types ≥ 128 are passed over and counted. After RecordClose has been returned, and on every failure, each further call returns the same error.
 //
 // [ErrTruncated] means that the connection ended without CLOSE, [ErrRecord] that a record did not authenticate, [ErrEnded] that
 // this side closed. On a record that does not authenticate or is malformed the connection is closed before Receive returns.

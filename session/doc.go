@@ -131,7 +131,8 @@
 //
 // All buffers come from pools of four sizes, and none is held while nothing is on its way: idle streams wait for readiness, and
 // an idle control session waits for the two bytes of a length ([Control.Await]), which takes next to no stack. A stream gathers up to 16 records, 256 KiB, per read and writes them with one write; when 8 MiB are out it gathers
-// 4 records, from 24 MiB on one. Sealing and opening allocate nothing.
+// 4 records, from 24 MiB on one. Sealing and opening a stream's records allocate nothing; a control record costs what its key expands to,
+// which nothing holds between records.
 //
 // # Not properties
 //
