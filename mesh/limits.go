@@ -129,6 +129,8 @@ const (
 	// asked anew.
 	dialBackAfter = 250 * time.Millisecond
 	dialBackAgain = time.Second
+	// dialDirectAgain is how often a peer that could not be dialled is dialled beside a stream it carries, so that a path that was mended is used.
+	dialDirectAgain = time.Minute
 	// maxDialBack is the most connections one DIAL asks for, and dialBackPerSecond how many DIALs of one peer are obeyed.
 	maxDialBack       = 4
 	dialBackPerSecond = 8

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/session"
 )
@@ -26,6 +28,7 @@ type warmth struct {
 	more    atomic.Int32      // ready ones to keep beyond warmMin
 	wanted  atomic.Int32      // streams that wait for a connection of the peer's
 	way     atomic.Int32      // how the peer is reached: wayUnknown until one way has proven itself
+	retried budget            // connects to a peer that could not be dialled
 	asked   budget            // DIALs of the peer
 	back    atomic.Int32      // connections being made for them
 }
@@ -33,10 +36,30 @@ type warmth struct {
 const (
 	wayUnknown int32 = iota
 	wayDirect        // a connect of ours succeeded
-	wayReverse       // one failed, or the peer's own, which it was asked for, came before it
+	wayReverse       // it failed, or the peer's own, which it was asked for, came before it
 )
 
 func (w *warmth) reverse() bool { return w.way.Load() == wayReverse }
+
+// reached notes how a connect ended. One failure does not outweigh a success before it: the stream after this one tries both ways again.
+func (w *warmth) reached(err error) {
+	switch {
+	case err == nil:
+		w.way.Store(wayDirect)
+	case !w.way.CompareAndSwap(wayDirect, wayUnknown):
+		w.notDirect()
+	}
+}
+
+// notDirect notes that a peer of which nothing else is known can be reached by its own connections only.
+func (w *warmth) notDirect() {
+	if w.way.CompareAndSwap(wayUnknown, wayReverse) {
+		w.mayRetry()
+	}
+}
+
+// mayRetry reports whether it is time to see whether a peer that could not be dialled now can.
+func (w *warmth) mayRetry() bool { return w.retried.of(rate.Every(dialDirectAgain), 1).Allow() }
 
 // takeWarm returns a connection to send OPEN on, or nil.
 func (l *link) takeWarm() *session.Parked {
@@ -58,7 +81,9 @@ func (n *Node) warmUp(l *link) {
 	}
 	if l.warm.reverse() {
 		n.askToDial(l, missing)
-		return
+		if !l.warm.mayRetry() {
+			return
+		}
 	}
 	n.goWhile(l, func(ctx context.Context) {
 		l.warm.under.Add(1)
@@ -70,6 +95,7 @@ func (n *Node) warmUp(l *link) {
 		if err != nil {
 			return
 		}
+		l.warm.reached(nil)
 		if p, err := session.Warm(ctx, conn, l.ring, false); err != nil {
 			n.count("warm.failed")
 		} else if !l.warm.ready.Put(p) {
@@ -163,7 +189,8 @@ func (n *Node) park(ctx context.Context, in *session.Incoming, l *link) {
 		n.serveParked(ctx, l, p)
 		return
 	}
-	if l.warm.way.CompareAndSwap(wayUnknown, wayReverse); !l.warm.ready.Put(p) {
+	l.warm.notDirect()
+	if !l.warm.ready.Put(p) {
 		p.Reset(session.CodeLimit)
 		n.count("warm.limit")
 		return
@@ -210,11 +237,7 @@ func (n *Node) reach(ctx context.Context, l *link) (net.Conn, *session.Parked, e
 		// Beyond this stream's patience too: a peer that is only slow to reach must not be taken for long for one that cannot be dialled, whose
 		// streams are as few as it may be asked for.
 		conn, err := n.connectStream(all, l)
-		if err == nil {
-			l.warm.way.Store(wayDirect)
-		} else {
-			l.warm.way.Store(wayReverse)
-		}
+		l.warm.reached(err)
 		select {
 		case direct <- result{conn, err}:
 		case <-ctx.Done():

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/keys"
@@ -191,11 +192,57 @@ func TestSlowIsNotUnreachable(t *testing.T) {
 	close(db.slow)
 	eventually(t, "the peer is one that can be dialled", 10*time.Second, func() bool { return !lb.warm.reverse() })
 	made := db.made.Load()
-	lb.warm.ready.Reset(session.CodeNormal)
+	// One that the peer still had under way may carry a stream or two.
+	eventually(t, "dialled", 10*time.Second, func() bool {
+		lb.warm.ready.Reset(session.CodeNormal)
+		ok(t, pings(b.dial(a, "echo")))
+		return db.made.Load() > made
+	})
+}
+
+// How a peer is reached follows what has proven itself: a success at once, two failures in a row after one, and a peer that could not be
+// dialled is tried again at most once in dialDirectAgain.
+func TestWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failed := errors.New("failed")
+		var w warmth
+		is := func(want int32) {
+			t.Helper()
+			if got := w.way.Load(); got != want {
+				t.Fatal(got, "instead of", want)
+			}
+		}
+		w.reached(failed)
+		is(wayReverse)
+		if w.mayRetry() {
+			t.Fatal("again at once")
+		}
+		time.Sleep(dialDirectAgain)
+		if !w.mayRetry() || w.mayRetry() {
+			t.Fatal("not once")
+		}
+		w.reached(failed)
+		is(wayReverse)
+		w.reached(nil)
+		is(wayDirect)
+		w.reached(failed)
+		is(wayUnknown)
+		w.reached(failed)
+		is(wayReverse)
+	})
+}
+
+// A peer whose address was mended is dialled again by itself.
+func TestMendedPathIsUsed(t *testing.T) {
+	_, a, b, _, db, _, lb := watched(t)
 	ok(t, pings(b.dial(a, "echo")))
-	if db.made.Load() == made {
-		t.Fatal("not dialled")
-	}
+	eventually(t, "asked to connect", 10*time.Second, lb.warm.reverse)
+	db.fails.Store(false)
+	lb.warm.retried.limiter.Store(nil) // as dialDirectAgain later
+	eventually(t, "direct", 10*time.Second, func() bool {
+		ok(t, pings(b.dial(a, "echo")))
+		return !lb.warm.reverse()
+	})
 }
 
 // DIAL makes nobody connect anywhere but to where it dialled the session, and not often.
