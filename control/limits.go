@@ -47,6 +47,8 @@ const (
 	maxAllowed = 16
 	// maxRequestFile bounds a request file, whose longest form has 1.8 KB.
 	maxRequestFile = 2048
+	// maxAt is the last time a decision can be asked for, the end of the year 9999, as of certificates.
+	maxAt = 253402300799
 	// maxQuery bounds one filter of a query.
 	maxQuery = 256
 

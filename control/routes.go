@@ -187,6 +187,17 @@ func (s *Server) decision(_ http.ResponseWriter, r *http.Request, _ Caller) (Doc
 	if _, _, err := ParseServiceRef(q.Get("target")); err != nil {
 		return nil, err
 	}
+	if from := q.Get("from"); from != "" {
+		switch s, err := ParseSubject(from); {
+		case err != nil:
+			return nil, err
+		case s.Node == "":
+			return nil, Errorf(Usage, "meshkey grants --who "+s.String(), "%s is not one machine; a decision is about one", s)
+		}
+	}
+	if !at.IsZero() && (at.Unix() <= 0 || at.Unix() > maxAt) {
+		return nil, Errorf(Usage, "", "%s is no time of a decision", at.Format(time.RFC3339))
+	}
 	return answer(s.cfg.Backend.View.Decide(r.Context(), DecideRequest{From: q.Get("from"), Target: q.Get("target"), At: at}))
 }
 

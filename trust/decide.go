@@ -61,8 +61,8 @@ type NearMiss struct {
 type Decision struct {
 	Allowed bool
 	Reason  Reason
-	Grant   GrantRef // that allowed it
-	Near    *NearMiss
+	Grant   GrantRef  // that allowed it
+	Near    *NearMiss // only by Explain
 }
 
 func (s *State) grantFrom(k factKey, f *grantFacts) Grant {
@@ -99,12 +99,24 @@ func (s *State) Grant(r GrantRef) (Grant, bool) {
 // Decide says whether node from may open a service of node at. It is asked on at; from is the node of a proven key. Without a grant
 // that matches, the answer is no.
 func (s *State) Decide(from, at keys.NodeID, service string, now int64) Decision {
-	return s.decide(from, at, VerbOpen, service, now)
+	d, _ := s.decide(from, at, VerbOpen, service, now)
+	return d
+}
+
+// Explain is Decide for people: with a refusal for want of a grant comes the grant that nearly allows it. To look for that takes longer
+// than to decide, so nobody's request from afar is answered by it.
+func (s *State) Explain(from, at keys.NodeID, service string, now int64) Decision {
+	d, q := s.decide(from, at, VerbOpen, service, now)
+	if d.Reason == ReasonNoGrant {
+		d.Near = s.near(&q)
+	}
+	return d
 }
 
 // DecideEscalate says whether a request of node from may leave the mesh by a route of node at.
 func (s *State) DecideEscalate(from, at keys.NodeID, route string, now int64) Decision {
-	return s.decide(from, at, VerbEscalate, route, now)
+	d, _ := s.decide(from, at, VerbEscalate, route, now)
+	return d
 }
 
 // request is one question with everything about the two nodes that grants can name.
@@ -117,17 +129,17 @@ type request struct {
 	now     int64
 }
 
-func (s *State) decide(from, at keys.NodeID, verb Verb, service string, now int64) Decision {
+func (s *State) decide(from, at keys.NodeID, verb Verb, service string, now int64) (Decision, request) {
 	if service == "*" || checkService(service) != nil {
-		return Decision{Reason: ReasonService}
+		return Decision{Reason: ReasonService}, request{}
 	}
 	caller, why := s.principal(from, now)
 	if why != "" {
-		return Decision{Reason: why}
+		return Decision{Reason: why}, request{}
 	}
 	self, why := s.principal(at, now)
 	if why != "" {
-		return Decision{Reason: why}
+		return Decision{Reason: why}, request{}
 	}
 	q := request{who: []Target{AnyNode()}, at: self, ids: s.Predecessors(at), verb: verb, service: service, now: now}
 	for _, id := range s.Predecessors(from) {
@@ -149,9 +161,9 @@ func (s *State) decide(from, at keys.NodeID, verb Verb, service string, now int6
 		}
 	}
 	if found {
-		return Decision{Allowed: true, Reason: ReasonGranted, Grant: GrantRef{best.issuer, best.number}}
+		return Decision{Allowed: true, Reason: ReasonGranted, Grant: GrantRef{best.issuer, best.number}}, q
 	}
-	return Decision{Reason: ReasonNoGrant, Near: s.near(&q)}
+	return Decision{Reason: ReasonNoGrant}, q
 }
 
 func compareFacts(a, b factKey) int {

@@ -151,8 +151,18 @@ func (f *Fake) Grants(_ context.Context, q control.GrantsQuery) (*control.Grants
 	return &control.Grants{Grants: []control.Grant{grant()}}, f.call("Grants", control.Caller{}, q)
 }
 
+// Decide lets laptop use what it is granted, and nothing else.
 func (f *Fake) Decide(_ context.Context, r control.DecideRequest) (*control.Decision, error) {
-	return &control.Decision{From: r.From, Target: r.Target, Reason: "no grant matches"}, f.call("Decide", control.Caller{}, r)
+	g := grant()
+	d := &control.Decision{From: r.From, Target: r.Target, At: r.At}
+	if r.From == g.Who && r.Target == g.What {
+		d.Allowed, d.Reason, d.Grant, d.By = true, "granted", "g-18 laptop -> gpu1/ollama", &g
+		return d, f.call("Decide", control.Caller{}, r)
+	}
+	d.Reason, d.Near, d.Why = "no grant matches", "g-09 tag:dba -> */postgres", "g-09 is for tag:dba; laptop has tag:dev"
+	d.Nearest = &control.Grant{ID: "g-09", Who: "tag:dba", What: "*/postgres", State: "active"}
+	d.Command = "meshkey grant " + r.From + " " + r.Target
+	return d, f.call("Decide", control.Caller{}, r)
 }
 
 // Metrics has one figure, and a label that tries to be more than one.
