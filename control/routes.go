@@ -27,6 +27,7 @@ const (
 	pathUnexpose     = "/v1/unexpose"
 	pathGrant        = "/v1/grant"
 	pathUngrant      = "/v1/ungrant"
+	pathPolicy       = "/v1/policy"
 	pathRevoke       = "/v1/revoke"
 	pathRotateGroup  = "/v1/rotate/group"
 	pathRotateNode   = "/v1/rotate/node"
@@ -100,6 +101,7 @@ func (s *Server) routes() http.Handler {
 	post(pathUnexpose, answerTimeout, change(b.Offer.Unexpose))
 	post(pathGrant, MaxWait+answerTimeout, change(b.Policy.Grant))
 	post(pathUngrant, MaxWait+answerTimeout, change(b.Policy.Ungrant))
+	post(pathPolicy, MaxWait+policyTimeout, change(b.Policy.PolicyFile))
 	post(pathRevoke, MaxWait+answerTimeout, change(b.Policy.Revoke))
 	post(pathRotateGroup, MaxWait+answerTimeout, change(b.Policy.RotateGroup))
 	post(pathRotateNode, MaxWait+answerTimeout, change(b.Life.RotateNode))

@@ -47,6 +47,7 @@ func runUngrant(ctx context.Context, c *cli, o ungrantOptions) error {
 	return c.print(res, func() {
 		c.say("Taken back: %s  %s", clean(res.Grant.ID), clean(grantText(res.Grant)))
 		c.say("%s.", clean(spread(res.Spread)))
+		c.warn(res.Warnings)
 		c.say("Undo: %s", clean(regrant(res.Grant, time.Now())))
 	})
 }

@@ -40,6 +40,8 @@ type Fake struct {
 	Already, Told bool
 	// Warnings are those of Status.
 	Warnings []control.Warning
+	// LockOut is that of PolicyFile.
+	LockOut string
 	// Expiring are the coming ends of Status.
 	Expiring []control.Expiry
 	// Unsure are the warnings of Resolve and of Expose, and what Grant knows of the service's offer.
@@ -206,6 +208,20 @@ func (f *Fake) Grant(_ context.Context, by control.Caller, r *control.GrantReque
 
 func (f *Fake) Ungrant(_ context.Context, by control.Caller, r *control.UngrantRequest) (*control.UngrantResult, error) {
 	return &control.UngrantResult{Grant: grant(), Spread: spread()}, f.call("Ungrant", by, *r)
+}
+
+// PolicyFile takes a grant back, closes a stream, and asks for nothing.
+func (f *Fake) PolicyFile(_ context.Context, by control.Caller, r *control.PolicyRequest) (*control.PolicyResult, error) {
+	res := &control.PolicyResult{
+		Policy: "main", Plan: "0102030405060708", Changed: true, Kept: 2, Removed: []control.PolicyGrant{{Grant: grant()}}, LostAll: 1,
+		Lost: []control.Access{{From: "laptop", Target: "gpu1/ollama"}}, Closes: []control.Access{{From: "laptop", Target: "gpu1/ollama", Streams: 2}},
+		LockOut: f.LockOut, Done: r.Mode == control.PolicyApply,
+	}
+	if res.Done {
+		s := spread()
+		res.Spread = &s
+	}
+	return res, f.call("PolicyFile", by, fmt.Sprintf("mode=%s plan=%s force=%v", r.Mode, r.Plan, r.Force))
 }
 
 // RotateGroup makes the third generation.

@@ -3,11 +3,14 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/audit"
 	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/internal/policy"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -63,6 +66,9 @@ func (d *Daemon) Grant(ctx context.Context, by control.Caller, r *control.GrantR
 	on, err := d.target(res.On)
 	if err != nil {
 		return nil, err
+	}
+	if strings.HasPrefix(r.Note, policy.Mark) {
+		return nil, control.Errorf(control.Usage, "say the reason in other words", "a reason that begins with %q marks the grants of a policy file, which takes them back", policy.Mark)
 	}
 	var notBefore, notAfter int64
 	if !r.NotBefore.IsZero() {
@@ -159,5 +165,9 @@ func (d *Daemon) Ungrant(ctx context.Context, by control.Caller, r *control.Ungr
 	if err != nil {
 		return nil, err
 	}
-	return &control.UngrantResult{Grant: doc, Spread: d.spread(ctx, c, r.WaitMS)}, nil
+	res := &control.UngrantResult{Grant: doc, Spread: d.spread(ctx, c, r.WaitMS)}
+	if name := policy.OwnerOf(g.Note); name != "" {
+		res.Warnings = append(res.Warnings, control.Warning{Code: "policy-owned", Text: fmt.Sprintf("it is of the policy %q: the next apply of that file makes it again", name), Next: "remove it from the file as well"})
+	}
+	return res, nil
 }
