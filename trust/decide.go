@@ -141,29 +141,69 @@ func (s *State) decide(from, at keys.NodeID, verb Verb, service string, now int6
 	if why != "" {
 		return Decision{Reason: why}, request{}
 	}
-	q := request{who: []Target{AnyNode()}, at: self, ids: s.Predecessors(at), verb: verb, service: service, now: now}
+	q := request{who: append(make([]Target, 0, 8), AnyNode()), at: self, ids: s.Predecessors(at), verb: verb, service: service, now: now}
 	for _, id := range s.Predecessors(from) {
 		q.who = append(q.who, NodeTarget(id))
 	}
 	for _, t := range caller.Tags {
 		q.who = append(q.who, TagTarget(t))
 	}
-	var best factKey
-	found := false
-	for _, who := range q.who {
-		set, _ := s.who.get(who)
-		for k := range set.all() {
-			f, _ := s.grants.get(k)
-			// Of several the one with the lowest number answers, so that the audit log of equal requests is equal.
-			if s.counts(f.issuer, f.seq) && len(q.misses(f)) == 0 && (!found || compareFacts(k, best) < 0) {
-				best, found = k, true
-			}
-		}
-	}
-	if found {
+	if best, found := s.match(&q); found {
 		return Decision{Allowed: true, Reason: ReasonGranted, Grant: GrantRef{best.issuer, best.number}}, q
 	}
 	return Decision{Reason: ReasonNoGrant}, q
+}
+
+// match finds the grant that allows a request. Of several the one with the lowest number answers, so that the audit log of equal requests is
+// equal.
+func (s *State) match(q *request) (best factKey, found bool) {
+	type summed struct {
+		Target
+		sum uint64
+	}
+	on := append(make([]summed, 0, 8), summed{AnyNode(), AnyNode().hash()})
+	for _, id := range q.ids {
+		on = append(on, summed{NodeTarget(id), NodeTarget(id).hash()})
+	}
+	for _, t := range q.at.Tags {
+		on = append(on, summed{TagTarget(t), TagTarget(t).hash()})
+	}
+	names := [...]struct {
+		name string
+		sum  uint64
+	}{{q.service, nameKey(q.service).hash()}, {"*", nameKey("*").hash()}}
+	look := func(same pmap[endKey, *grantFacts]) {
+		for k, f := range same.all() {
+			if k.end != 0 && k.end <= q.now {
+				return // the rest ended before
+			}
+			if s.counts(f.issuer, f.seq) && q.allows(f) && (!found || compareFacts(k.fact, best) < 0) {
+				best, found = k.fact, true
+			}
+		}
+	}
+	for _, who := range q.who {
+		all, ok := s.who.get(who)
+		if !ok {
+			continue
+		}
+		if all.len() <= len(on) {
+			for k, same := range all.all() {
+				if k.service == q.service || k.service == "*" {
+					look(same)
+				}
+			}
+			continue
+		}
+		for _, t := range on {
+			for _, n := range names {
+				if same, ok := all.get(rightOf(t.Target, t.sum, q.verb, n.name, n.sum)); ok {
+					look(same)
+				}
+			}
+		}
+	}
+	return best, found
 }
 
 func compareFacts(a, b factKey) int {
@@ -172,11 +212,11 @@ func compareFacts(a, b factKey) int {
 
 // principal is a node that may take part now.
 func (s *State) principal(id keys.NodeID, now int64) (Member, Reason) {
-	if _, revoked := s.Revoked(id); revoked {
-		return Member{}, ReasonRevoked
-	}
 	if m, ok := s.LiveMember(id, now); ok {
 		return m, ""
+	}
+	if _, revoked := s.Revoked(id); revoked {
+		return Member{}, ReasonRevoked
 	}
 	m, ok := s.Member(id)
 	switch {
@@ -188,8 +228,14 @@ func (s *State) principal(id keys.NodeID, now int64) (Member, Reason) {
 	return Member{}, ReasonNotMember
 }
 
-// misses lists what about a grant does not match; nothing means that it allows the request.
-func (q *request) misses(f *grantFacts) (list []Miss) {
+// allows reports whether a grant allows the request: nothing misses.
+func (q *request) allows(f *grantFacts) bool {
+	var room [5]Miss
+	return len(q.misses(f, room[:0])) == 0
+}
+
+// misses adds to a list what about a grant does not match; nothing means that it allows the request.
+func (q *request) misses(f *grantFacts, list []Miss) []Miss {
 	o := &f.op
 	if !slices.Contains(q.who, o.Who) {
 		list = append(list, MissWho)
@@ -238,7 +284,7 @@ func (s *State) near(q *request) *NearMiss {
 		if !s.counts(f.issuer, f.seq) || f.op.What.Verb != q.verb {
 			continue
 		}
-		miss := q.misses(f)
+		miss := q.misses(f, nil)
 		if len(miss) != 1 {
 			continue
 		}
