@@ -122,11 +122,14 @@ func TestStreamsEndWithTheirGrant(t *testing.T) {
 		end = time.Now().Add(window).Truncate(time.Second)
 		nas.granted(control.GrantRequest{Who: "laptop", What: "gpu1/echo", NotAfter: end})
 		var err error
+		tick := time.NewTicker(20 * time.Millisecond) // the peer has a budget for denials
 		for time.Now().Before(end) {
+			<-tick.C
 			if s.c, err = laptop.client.Stream(t.Context(), &control.ConnectRequest{Target: "gpu1/echo"}); err == nil {
 				break
 			}
 		}
+		tick.Stop()
 		if err == nil && time.Until(end) > window/3 {
 			break
 		}
@@ -137,6 +140,8 @@ func TestStreamsEndWithTheirGrant(t *testing.T) {
 			t.Fatal("no stream opens: ", err)
 		}
 	}
+	c := s.c
+	t.Cleanup(func() { c.Close() })
 	s.works()
 	at := s.ends()
 	if at.Before(end) {
