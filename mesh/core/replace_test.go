@@ -5,10 +5,15 @@ import (
 	"testing"
 )
 
-// Half of the nodes vanish, which nobody is told. Before their sessions end the others have enough with each other.
+// Half of the nodes vanish, which nobody is told. Before their sessions end the others have enough with each other, also where no beacon
+// says who is still there.
 func TestReplacedBeforeItBreaks(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(3) {
+	for seed := range uint64(4) {
+		heard, within := seed < 2, 12*second
+		if !heard {
+			within = 19 * second
+		}
 		s := mesh(t, 60, seed)
 		s.runFor(60 * second)
 		for _, n := range s.nodes[:30] {
@@ -17,7 +22,8 @@ func TestReplacedBeforeItBreaks(t *testing.T) {
 		for _, n := range s.nodes[30:] {
 			n.core.tickT.stop() // the next look at the overlay may be six seconds away, and is not waited for
 		}
-		s.runFor(12 * second)
+		s.mute = func(_, _ *simNode) bool { return !heard }
+		s.runFor(within)
 		for _, n := range s.nodes[30:] {
 			here := 0
 			for _, x := range n.core.live {
@@ -26,13 +32,13 @@ func TestReplacedBeforeItBreaks(t *testing.T) {
 				}
 			}
 			if here < degreeMin {
-				t.Fatalf("seed %d: 12 s later node %d has %d sessions with nodes that are there, and %d in all", seed, n.i, here, len(n.core.live))
+				t.Fatalf("seed %d: %v later node %d has %d sessions with nodes that are there, and %d in all", seed, within, n.i, here, len(n.core.live))
 			}
 		}
 		for _, n := range s.nodes[30:] {
 			n.core.scheduleTick()
 		}
-		s.runFor(18 * second)
+		s.runFor(30*second - within)
 		s.wantOverlay("when the dead sessions have ended")
 	}
 }
