@@ -3,27 +3,21 @@ package core
 import (
 	"net/netip"
 	"testing"
+
+	"github.com/sovereignmesh/meshkey/internal/testrun"
+	"github.com/sovereignmesh/meshkey/keys"
 )
 
-// Half of the nodes vanish, which nobody is told. Before their sessions end the others have enough with each other, also where no beacon
-// says who is still there.
+// Half of the nodes vanish, which nobody is told. Before their sessions end the others have enough with each other.
 func TestReplacedBeforeItBreaks(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(4) {
-		heard, within := seed < 2, 12*second
-		if !heard {
-			within = 19 * second
-		}
+	for seed := range uint64(testrun.Cases(10, 2)) {
 		s := mesh(t, 60, seed)
 		s.runFor(60 * second)
 		for _, n := range s.nodes[:30] {
 			n.cutPower()
 		}
-		for _, n := range s.nodes[30:] {
-			n.core.tickT.stop() // the next look at the overlay may be six seconds away, and is not waited for
-		}
-		s.mute = func(_, _ *simNode) bool { return !heard }
-		s.runFor(within)
+		s.runFor(14 * second)
 		for _, n := range s.nodes[30:] {
 			here := 0
 			for _, x := range n.core.live {
@@ -32,14 +26,45 @@ func TestReplacedBeforeItBreaks(t *testing.T) {
 				}
 			}
 			if here < degreeMin {
-				t.Fatalf("seed %d: %v later node %d has %d sessions with nodes that are there, and %d in all", seed, within, n.i, here, len(n.core.live))
+				t.Fatalf("seed %d: 14 s later node %d has %d sessions with nodes that are there, and %d in all", seed, n.i, here, len(n.core.live))
 			}
 		}
-		for _, n := range s.nodes[30:] {
-			n.core.scheduleTick()
-		}
-		s.runFor(30*second - within)
+		s.runFor(16 * second)
 		s.wantOverlay("when the dead sessions have ended")
+	}
+}
+
+// Others are dialled in the place of suspect sessions at once, also where no beacon and no look at the overlay is a reason.
+func TestSuspectIsReplacedAtOnce(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(5) {
+		s := mesh(t, 30, seed)
+		s.runFor(60 * second)
+		s.mute = func(_, _ *simNode) bool { return true }
+		a := s.nodes[0]
+		mine := map[keys.NodeID]bool{}
+		for _, x := range a.core.live {
+			mine[x.peer.id] = true
+			a.ends[x.id].peer.n.cutPower()
+		}
+		a.core.tickT.stop()
+		since := s.now
+		s.runFor(11 * second)
+		for id := range mine {
+			if a.core.peers[id].working() == nil {
+				t.Fatalf("seed %d: a session has ended, and another in its place shows nothing", seed)
+			}
+		}
+		others := 0
+		dials, _ := effects[Dial](a, since)
+		for _, d := range dials {
+			if !mine[d.Peer] {
+				others++
+			}
+		}
+		if others == 0 {
+			t.Fatalf("seed %d: nobody else is dialled in %d dials", seed, len(dials))
+		}
 	}
 }
 
