@@ -37,7 +37,7 @@ func TestReplacedBeforeItBreaks(t *testing.T) {
 // Others are dialled in the place of suspect sessions at once, also where no beacon and no look at the overlay is a reason.
 func TestSuspectIsReplacedAtOnce(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(5) {
+	for seed := range uint64(testrun.Cases(5, 1)) {
 		s := mesh(t, 30, seed)
 		s.runFor(60 * second)
 		s.mute = func(_, _ *simNode) bool { return true }
@@ -106,7 +106,7 @@ func TestHangingDialIsNoLink(t *testing.T) {
 // Who was heard within its interval is dialled before those whose beacon was due and did not come.
 func TestFreshIsPickedFirst(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(5) {
+	for seed := range uint64(testrun.Cases(5, 2)) {
 		a := crowdOf(t, seed)
 		s := a.s
 		hear := func(from, to int, counter uint64) {
