@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -274,12 +275,15 @@ func TestT24ThirtyDays(t *testing.T) {
 // and have their degree again within 30 s. Then a churn of 5 % a minute keeps 99 % of those that run connected.
 func TestT25Churn(t *testing.T) {
 	testrun.Scenario(t)
-	nodes, segment, seeds := 120, 40, uint64(5)
+	nodes, segment, from, to := 120, 40, uint64(25), uint64(30)
 	if hours() {
-		nodes, segment, seeds = 2000, 250, 1
+		nodes, segment, to = 2000, 250, 26
 	}
-	for seed := range seeds {
-		w := world(t, Config{Seed: 25 + seed, Nodes: nodes, Segment: segment, Quiet: true})
+	if os.Getenv("MESHKEY_SIM_SEEDS") != "" {
+		from, to = seedRange(t)
+	}
+	for seed := from; seed < to; seed++ {
+		w := world(t, Config{Seed: seed, Nodes: nodes, Segment: segment, Quiet: true})
 		w.Start(2 * time.Second)
 		w.RunFor(60 * time.Second)
 		for i := 1; i < nodes; i += 2 {
@@ -293,7 +297,7 @@ func TestT25Churn(t *testing.T) {
 		w.RunTo(90 * time.Second)
 		wantDegrees(t, w, 6)
 		w.want(t)
-		if seed > 0 {
+		if seed > from {
 			continue
 		}
 		for range 5 {
