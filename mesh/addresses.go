@@ -132,6 +132,13 @@ func (n *Node) setEndpointsLocked(id keys.NodeID, eps []netip.AddrPort) {
 	n.wakeLocked() // a stream may be waiting for an address
 }
 
+// Addresses is where a member accepts connections, as its newest beacon or record says; none if nothing was heard of it.
+func (n *Node) Addresses(id keys.NodeID) []netip.AddrPort {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.endpoints[id])
+}
+
 // noteDial remembers why the last dial of a peer failed, for people.
 func (n *Node) noteDial(id keys.NodeID, at netip.AddrPort, err error) {
 	if !n.isMember(id) {

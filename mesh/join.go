@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,6 +75,7 @@ type JoinConfig struct {
 	Invite  *identity.Invite
 	Boot    identity.BootID
 	Dial    func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
+	Also    []netip.AddrPort // where the issuer may be now: tried after the invite's own addresses
 	Confirm func(Offer) bool // nil: whoever has the invite has confirmed
 	Now     func() time.Time
 
@@ -111,11 +113,7 @@ func Join(ctx context.Context, cfg JoinConfig) (*Membership, error) {
 		return nil, ErrInviteExpired
 	}
 	var last error
-	for _, e := range cfg.Invite.Endpoints {
-		at, err := e.AddrPort()
-		if err != nil {
-			continue
-		}
+	for _, at := range cfg.addresses() {
 		m, final, err := joinAt(ctx, cfg, at)
 		if err == nil {
 			return m, nil
@@ -134,6 +132,21 @@ func Join(ctx context.Context, cfg JoinConfig) (*Membership, error) {
 		return nil, fmt.Errorf("%w (and nothing of it waits for approval where it was made: %w)", ErrInviteExpired, last)
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnreachable, last)
+}
+
+// addresses are where the issuer is looked for. Whoever answers has to prove the key that the invite names.
+func (cfg *JoinConfig) addresses() (list []netip.AddrPort) {
+	for _, e := range cfg.Invite.Endpoints {
+		if at, err := e.AddrPort(); err == nil {
+			list = append(list, at)
+		}
+	}
+	for _, at := range cfg.Also {
+		if !slices.Contains(list, at) {
+			list = append(list, at)
+		}
+	}
+	return list
 }
 
 // logObject is a ROOT or ENTRY body: [kind, envelope].

@@ -133,7 +133,7 @@ func (d *Daemon) tryRotation(ctx context.Context, r *rotation) (*identity.Signed
 		if r.Invite == "" {
 			return d.rotateSelf(next)
 		}
-		return enrolNext(ctx, next, r)
+		return enrolNext(ctx, next, r, d.node.Addresses)
 	})
 	if refused(err) && !d.handedOver(r) {
 		if derr := d.dir.dropRotation(); derr != nil {
@@ -156,8 +156,9 @@ func refused(err error) bool {
 		errors.Is(err, enroll.ErrKnownKey) || errors.Is(err, enroll.ErrNameTaken)
 }
 
-// enrolNext enrols the new key by the invite of the rotation.
-func enrolNext(ctx context.Context, next *keys.SigningKey, r *rotation) (*identity.SignedCertificate, error) {
+// enrolNext enrols the new key by the invite of the rotation. The issuer may have another address since it made that, and nobody else can
+// tell whether it has carried the rotation out.
+func enrolNext(ctx context.Context, next *keys.SigningKey, r *rotation, known func(keys.NodeID) []netip.AddrPort) (*identity.SignedCertificate, error) {
 	inv, err := identity.ParseInvite(r.Invite)
 	if err != nil {
 		return nil, err
@@ -165,7 +166,7 @@ func enrolNext(ctx context.Context, next *keys.SigningKey, r *rotation) (*identi
 	dialer := net.Dialer{}
 	dialer.SetMultipathTCP(false)
 	cfg := mesh.JoinConfig{
-		Key: next, Invite: inv, Now: time.Now, Again: true, Resumes: true,
+		Key: next, Invite: inv, Now: time.Now, Again: true, Resumes: true, Also: known(inv.IssuerNode),
 		Dial: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) { return dialAnyLink(ctx, &dialer, to) },
 	}
 	rand.Read(cfg.Boot[:])

@@ -39,5 +39,5 @@
 // all wall clocks shifted by a year give the same trace.
 //
 // A run that breaks one prints its seed, the shortest list of faults found that still breaks it, and the flow of events that led there.
-// MESHKEY_SIM_SEEDS=from:to has TestSeeds run these seeds.
+// MESHKEY_SIM_SEEDS=from:to has TestSeeds and TestT25Churn run these seeds.
 package sim

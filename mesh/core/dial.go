@@ -51,6 +51,30 @@ func (c *Core) dialSoon(p *peer, d time.Duration) {
 	p.dialT = c.after(at-c.now.Mono, func() { c.campaign(p) })
 }
 
+// trying reports whether p is being dialled for the overlay.
+func (c *Core) trying(p *peer) bool { return p.chosen && (p.dialing > 0 || p.dialT.pending()) }
+
+// tried is how many are: of a mesh that is out of reach no more at once than one keeps sessions.
+func (c *Core) tried() (n int) {
+	for _, p := range c.order {
+		if c.trying(p) {
+			n++
+		}
+	}
+	return n
+}
+
+// expect counts p, which is to be dialled within d, as a peer with a session until that has been under way for long enough. Then another
+// is dialled as well.
+func (c *Core) expect(p *peer, d time.Duration) {
+	p.expected = c.now.Mono + d + hangingDial
+	c.after(d+hangingDial, func() {
+		if c.trying(p) && p.working() == nil && c.now.Mono >= p.expected {
+			c.fillSoon()
+		}
+	})
+}
+
 // campaign dials p's best addresses that are not backed off, staggered, and plans the next campaign.
 func (c *Core) campaign(p *peer) {
 	if !c.wanted(p) {

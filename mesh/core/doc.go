@@ -64,6 +64,10 @@
 // picked again by either end for 60 s. A peer whose beacons show another view of the log twice in a row is dialled for it by four or so of
 // those who hear it.
 //
+// A session that is suspect counts as none, so what takes its place is made before it ends, and so does a dial that has been under way for a
+// second, of which no more than 12 are at once. Who was heard within its interval is dialled before those who were due and did not come:
+// after half of a mesh has lost power the others have 6 again when the last dead session ends.
+//
 // What a user wants is dialled beside that and kept while it has streams and for ten minutes after, 256 of those without streams at
 // most. A member of whom no address is known is asked for with FIND, which goes three steps; whoever knows answers with the
 // peer record, and each node passes that back to those who asked. Every sixth look four records go to a random neighbour. The addresses

@@ -75,11 +75,11 @@ func (c *Core) beat(s *sess, ping, pong uint64) {
 	c.emit(Heartbeat{ID: s.id, Digest: c.digestNow(), Degree: c.degree(), Ping: ping, Pong: pong})
 }
 
-// degree is the number of peers with a usable session.
+// degree is the number of peers with a usable session. Peers shed by it, so one that may be dead is not told as one there is.
 func (c *Core) degree() uint64 {
 	n := uint64(0)
 	for _, s := range c.live {
-		if s.full() && s.peer.working() == s {
+		if s.full() && !s.suspect && s.peer.working() == s {
 			n++
 		}
 	}
@@ -135,6 +135,7 @@ func (c *Core) suspect(s *sess, except *address) {
 		c.emit(PollNetwork{})
 		c.burst()
 	}
+	c.fillSoon()
 	p := s.peer
 	if !c.wanted(p) || p.dialing > 0 {
 		return

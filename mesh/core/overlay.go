@@ -63,11 +63,13 @@ func (c *Core) use(id keys.NodeID, streams bool) {
 	}
 }
 
-// links counts the peers this node has a session with, or is about to: in all, on its own links, and dialled by itself.
+// links counts the peers this node has a session with, or is about to: in all, on its own links, and dialled by itself. A session that is
+// suspect is none: what takes its place is made before it breaks, for that takes ten more seconds. Neither is a dial that should have
+// brought one by now.
 func (c *Core) links() (all, near, out int) {
 	for _, p := range c.order {
 		s := p.working()
-		if s == nil && !(p.chosen && (p.dialing > 0 || p.dialT.pending())) {
+		if s != nil && s.suspect || s == nil && !(c.trying(p) && c.now.Mono < p.expected) {
 			continue
 		}
 		all++
@@ -84,6 +86,12 @@ func (c *Core) links() (all, near, out int) {
 // isNear reports whether p is heard on a link of this host.
 func (c *Core) isNear(p *peer) bool { return p.presence >= Stale && p.lastBeacon != never }
 
+// isFresh reports whether p was heard within its last interval: then it is most probably there. One whose beacon was due and did not come
+// may have lost power with half of the others.
+func (c *Core) isFresh(p *peer) bool {
+	return c.isNear(p) && c.now.Mono-p.lastBeacon <= Interval*stretch(p.interval)
+}
+
 // fillSoon chooses peers to dial in a moment, when those that can be heard have been heard.
 func (c *Core) fillSoon() {
 	if c.stopping || !c.crowded() || c.fillT.pending() {
@@ -91,7 +99,7 @@ func (c *Core) fillSoon() {
 	}
 	c.fillT = c.after(c.jitter(fillDelayMin, fillDelayMax), func() {
 		if all, _, out := c.links(); all < degreeMin || out < minOutbound && all < degreeMax {
-			c.fill(firstPicks - min(out, firstPicks-1))
+			c.fill(min(max(firstPicks-min(out, firstPicks-1), degreeMin-all), firstPicks))
 		}
 	})
 }
@@ -102,18 +110,19 @@ func (c *Core) fill(most int) {
 		return
 	}
 	_, near, _ := c.links()
+	most = min(most, degreeMax-c.tried())
 	isFar := func(p *peer) bool { return p.presence == Unseen }
-	for i := range most {
-		kinds := []func(*peer) bool{isFar, c.isNear}
+	anybody := func(*peer) bool { return true } // only such as were here and are gone, as far as one can hear
+	for i := range max(most, 0) {
+		kinds := []func(*peer) bool{isFar, c.isFresh, c.isNear, anybody}
 		if near < nearPicks && i%2 == 0 {
 			kinds[0], kinds[1] = kinds[1], kinds[0]
 		}
-		p := c.pick(kinds[0])
-		if p == nil {
-			p = c.pick(kinds[1])
-		}
-		if p == nil { // only such as were here and are gone, as far as one can hear
-			p = c.pick(func(*peer) bool { return true })
+		var p *peer
+		for _, kind := range kinds {
+			if p = c.pick(kind); p != nil {
+				break
+			}
 		}
 		if p == nil {
 			return
@@ -155,6 +164,7 @@ func (c *Core) dialable(p *peer) bool {
 func (c *Core) choose(p *peer) {
 	p.chosen = true
 	c.dialSoon(p, c.jitter(0, dialLowJitter))
+	c.expect(p, dialLowJitter)
 }
 
 // giveUp follows the end of a campaign without a session: somebody else is chosen in p's place, and whoever wants p itself asks others

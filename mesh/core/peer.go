@@ -34,6 +34,7 @@ type peer struct {
 
 	// overlay
 	chosen   bool          // this node has picked it and is dialling it
+	expected time.Duration // that counts as a session until then
 	shunned  time.Duration // not picked before: a session with it was shed
 	wantedTo time.Duration // a user wants a session with it, or did within idleData
 	using    bool          // it has streams
