@@ -146,7 +146,7 @@ func (h *host) start() {
 	h.hold, h.done = w, make(chan error, 1)
 	go func(c *exec.Cmd, done chan error) { done <- c.Wait() }(h.cmd, h.done)
 	h.t.Cleanup(h.kill)
-	if err := h.client.WaitReady(h.t.Context(), 20*time.Second); err != nil {
+	if err := h.client.WaitReady(h.t.Context(), time.Minute); err != nil {
 		b, _ := os.ReadFile(h.path("log"))
 		h.t.Fatalf("%s: the daemon does not serve: %v\n%s", h.name, err, b)
 	}
@@ -178,7 +178,7 @@ func (h *host) stop() {
 		if err != nil {
 			h.t.Fatalf("%s: the daemon ended with %v", h.name, err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		h.t.Fatalf("%s: the daemon does not stop", h.name)
 	}
 	h.cmd = nil
@@ -232,7 +232,7 @@ func (h *host) audit(code string) []control.AuditRecord {
 // audited waits for n records of one code: what needs not be durable before its effect is written within a second.
 func (h *host) audited(code string, n int) (records []control.AuditRecord) {
 	h.t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {

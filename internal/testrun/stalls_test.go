@@ -24,7 +24,7 @@ func TestStallsAreAddedUp(t *testing.T) {
 		now = now.Add(gap)
 		w.look(now)
 	}
-	if w.sum != 1700*time.Millisecond {
-		t.Fatal(w.sum)
+	if d := w.look(now); d != 1700*time.Millisecond {
+		t.Fatal(d)
 	}
 }
