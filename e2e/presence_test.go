@@ -100,11 +100,11 @@ func TestFrozenPeer(t *testing.T) {
 		return false
 	})
 	gpu.signal(syscall.SIGSTOP)
-	frozen, stalls := time.Now(), testrun.Stalls(t)
+	frozen, longest := time.Now(), testrun.LongestStall(t)
 	for _, h := range []*host{nas, laptop} {
 		eventually(t, h.name+" prunes gpu1", 21*time.Second, func() bool { return len(h.audit("peer.prune")) > 0 })
 	}
-	slack += stalls()
+	slack += longest()
 	for _, h := range []*host{nas, laptop} {
 		pruned := h.audit("peer.prune")
 		if len(pruned) != 1 || pruned[0].DurationMS < 20000 || pruned[0].DurationMS > 20700+slack.Milliseconds() {
