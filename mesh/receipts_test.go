@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/keys"
+	"github.com/sovereignmesh/meshkey/mesh/core"
+	"github.com/sovereignmesh/meshkey/session"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -119,4 +121,28 @@ func TestReceiptsAreChecked(t *testing.T) {
 	if a.Counters()["receipt.limit"] == before {
 		t.Fatal("not bounded")
 	}
+}
+
+// What was closed is in the answer also if a sweep saw the revocation between its writing and its publishing: an issuer that says that it
+// closed nothing sends its operator looking for streams that go on.
+func TestWhatASweepClosedIsAnswered(t *testing.T) {
+	a, l := byHand(t)
+	a.fills(l)
+	if !a.streams.join(&entry{peer: l.peer.Node, boot: l.peer.Boot}, func(session.Code) {}) {
+		t.Fatal("no stream")
+	}
+	change := a.apply(a.w.sign(trust.OpRevokeNode{Node: l.peer.Node}).Seq)
+	a.start = a.start.Add(-time.Minute) // a sweep is due
+	a.step(t.Context(), core.Timer{})
+	if l.open() || a.streams.count(l.peer.Node) != 0 {
+		t.Fatal("no sweep, or it does not see what is written")
+	}
+	a.step(t.Context(), core.TrustIn{Changes: []trust.Change{change}})
+	if got := a.receipts.own[entryID{change.Issuer, change.Seq}][a.self]; got.Sessions != 1 || got.Streams != 1 {
+		t.Fatalf("%+v", got)
+	}
+	if len(a.cutCounts) != 0 {
+		t.Fatal("left behind:", a.cutCounts)
+	}
+	a.streams.stop()
 }
