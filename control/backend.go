@@ -90,11 +90,12 @@ type Endpoint struct {
 
 // Connector opens streams. Resolve fails with NotFound for an unknown node, and for a service that its node is known not to offer, which
 // it may ask once; if the grants held here already say no it returns the endpoint *and* an error of [Refuse]. Open asks the peer; a refusal is a [Refuse] with the number of
-// the peer's audit record, if it told one. Its context bounds the opening alone: the stream outlives it and belongs to the caller.
+// the peer's audit record, if it told one. What first, which may be nil, has to send already goes with the request for the stream. Its context bounds the
+// opening alone: the stream outlives it and belongs to the caller.
 // Repin makes a name mean another key than at its first use here; it is recorded before it is done.
 type Connector interface {
 	Resolve(ctx context.Context, target string) (*Endpoint, error)
-	Open(ctx context.Context, by Caller, target string) (forward.Stream, error)
+	Open(ctx context.Context, by Caller, target string, first func(p []byte) int) (forward.Stream, error)
 	Repin(ctx context.Context, by Caller, r *RepinRequest) (*RepinResult, error)
 }
 

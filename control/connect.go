@@ -44,7 +44,7 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request, by Caller) (*Co
 	e, err := s.cfg.Backend.Connect.Resolve(ctx, req.Target)
 	if unasked(err) {
 		var stream forward.Stream
-		if stream, err = s.cfg.Backend.Connect.Open(ctx, by, req.Target); err == nil {
+		if stream, err = s.cfg.Backend.Connect.Open(ctx, by, req.Target, nil); err == nil {
 			stream.Abort()
 			stream.Close()
 			// The peer lets us in, so only our copy of the grants is old.
@@ -86,19 +86,24 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, by Caller) (Doc
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	out := &eventWriter{w: w, rc: http.NewResponseController(w), stop: cancel}
+	defer out.end()
 	w.Header().Set("Content-Type", "application/jsonl")
 	w.Header().Set("Cache-Control", "no-store")
 	out.send(&ConnectEvent{Event: "listening", Listen: ln.Addr().String(), Target: req.Target, HTTP: e.HTTP, Note: note, Warnings: e.Warnings})
 	entrance := &forward.Entrance{
 		Allow: allow,
-		Open: func(ctx context.Context) (forward.Stream, error) {
+		Open: func(ctx context.Context, first func([]byte) int) (forward.Stream, error) {
 			ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 			defer cancel()
-			return s.cfg.Backend.Connect.Open(ctx, by, req.Target)
+			return s.cfg.Backend.Connect.Open(ctx, by, req.Target, first)
 		},
 		Event: func(ev forward.Event) {
 			h.count(ev)
-			out.send(connectEvent(ev))
+			if ev.Kind == "open" {
+				out.later(connectEvent(ev))
+			} else {
+				out.send(connectEvent(ev))
+			}
 		},
 	}
 	if err := entrance.Serve(ctx, ln); err != nil {
@@ -136,7 +141,7 @@ func connectEvent(ev forward.Event) *ConnectEvent {
 	return out
 }
 
-// eventWriter sends events, one line each, from many goroutines. A client that does not read ends its connect.
+// eventWriter sends events, one line each, from many goroutines, in their order. A client that does not read ends its connect.
 type eventWriter struct {
 	// immutable
 	w    io.Writer
@@ -144,17 +149,52 @@ type eventWriter struct {
 	stop func()
 
 	mu     sync.Mutex
-	failed bool
+	failed bool // or over
+	held   []*ConnectEvent
 }
 
+// send sends what is held and then this.
 func (o *eventWriter) send(ev *ConnectEvent) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.failed {
+	o.held = append(o.held, ev)
+	o.flushLocked()
+}
+
+// later sends ev within eventDelay, or with the next one: the first bytes of a stream do not wait for a client to be told of it.
+func (o *eventWriter) later(ev *ConnectEvent) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.held = append(o.held, ev); len(o.held) == 1 {
+		time.AfterFunc(eventDelay, func() {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			o.flushLocked()
+		})
+	}
+}
+
+// end sends what is held; nothing is sent any more.
+func (o *eventWriter) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.flushLocked()
+	o.failed = true
+}
+
+func (o *eventWriter) flushLocked() {
+	held := o.held
+	o.held = nil
+	if o.failed || len(held) == 0 {
 		return
 	}
 	o.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
-	err := WriteDocument(o.w, ev)
+	var err error
+	for _, ev := range held {
+		if err == nil {
+			err = WriteDocument(o.w, ev)
+		}
+	}
 	if err == nil {
 		err = o.rc.Flush()
 	}
@@ -232,7 +272,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, by Caller) (Docu
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
-	stream, err := s.cfg.Backend.Connect.Open(ctx, by, req.Target)
+	stream, err := s.cfg.Backend.Connect.Open(ctx, by, req.Target, nil)
 	if err != nil {
 		return nil, err
 	}

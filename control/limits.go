@@ -50,6 +50,8 @@ const (
 	// maxQuery bounds one filter of a query.
 	maxQuery = 256
 
+	// eventDelay is how late a client hears of a connection that was opened.
+	eventDelay = 5 * time.Millisecond
 	// headerTimeout and bodyTimeout bound a client that sends slowly; it is on this machine.
 	headerTimeout = 5 * time.Second
 	bodyTimeout   = 5 * time.Second

@@ -62,7 +62,7 @@ func TestThousandSimultaneousOpens(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			defer cancel()
 			// One attempt: a retry would hide a refusal.
-			conns[i], _, errs[i] = a.openStream(ctx, l, Target{Node: b.key.NodeID(), Service: "many"})
+			conns[i], _, errs[i] = a.openStream(ctx, l, Target{Node: b.key.NodeID(), Service: "many"}, &session.Early{})
 		})
 	}
 	began := time.Now()

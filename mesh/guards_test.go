@@ -239,7 +239,7 @@ func TestDenialsAreLimited(t *testing.T) {
 	open := func(service string) session.Code {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		c, _, err := a.openStream(ctx, l, Target{Node: b.key.NodeID(), Service: service})
+		c, _, err := a.openStream(ctx, l, Target{Node: b.key.NodeID(), Service: service}, &session.Early{})
 		if re, ok := errors.AsType[*session.RefusedError](err); ok {
 			return re.Code
 		}
@@ -342,7 +342,7 @@ func TestDenialsKeepTheirPlaceWhileTheDiskHangs(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			defer cancel()
 			// Each another name: of those alike the log waits for the first few only.
-			_, _, err := a.openStream(ctx, l, Target{Node: b.key.NodeID(), Service: fmt.Sprint("guess-", i)})
+			_, _, err := a.openStream(ctx, l, Target{Node: b.key.NodeID(), Service: fmt.Sprint("guess-", i)}, &session.Early{})
 			errs <- err
 		})
 	}

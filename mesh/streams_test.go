@@ -290,11 +290,11 @@ func TestStreamOverLoser(t *testing.T) {
 	b.streams.sessionFull(a.key.NodeID(), bl.peer.Boot)
 	bl.duplicate.Store(true)
 	bl.state.Store(uint32(session.Closed))
-	c, _, err := a.openStream(context.Background(), l, Target{Node: b.key.NodeID(), Service: "echo"})
+	c, _, err := a.openStream(context.Background(), l, Target{Node: b.key.NodeID(), Service: "echo"}, &session.Early{})
 	ok(t, err)
 	ok(t, pings(c))
 	bl.duplicate.Store(false)
-	_, retry, err := a.openStream(context.Background(), l, Target{Node: b.key.NodeID(), Service: "echo"})
+	_, retry, err := a.openStream(context.Background(), l, Target{Node: b.key.NodeID(), Service: "echo"}, &session.Early{})
 	if err == nil || !retry {
 		t.Fatal("a session that ended", retry, err)
 	}

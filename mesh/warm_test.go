@@ -23,6 +23,7 @@ type dials struct {
 	fails atomic.Bool // refused at once
 	hangs atomic.Bool // as behind a filter that drops
 	slow  chan struct{}
+	last  atomic.Pointer[net.TCPConn]
 }
 
 func (d *dials) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
@@ -37,7 +38,11 @@ func (d *dials) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	if d.slow != nil {
 		<-d.slow
 	}
-	return d.Network.Dial(ctx, to)
+	conn, err := d.Network.Dial(ctx, to)
+	if c, is := conn.(*net.TCPConn); is {
+		d.last.Store(c)
+	}
+	return conn, err
 }
 
 // watched is a pair whose dials are counted; a dialled the session.

@@ -167,7 +167,7 @@ func TestTamperAnswer(t *testing.T) {
 					c2.Write(rec)
 					c2.CloseWrite()
 				}()
-				s, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"})
+				s, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"}, nil)
 				if err == nil || s != nil {
 					t.Fatalf("answer %d with byte %d tampered was believed", kind, i)
 				}
@@ -310,7 +310,7 @@ func TestOpenIsRefused(t *testing.T) {
 			in.Refuse(CodeUnreachable, 7)
 		}
 	}()
-	_, err := Open(context.Background(), c1, e.dialer, Request{Service: "db"})
+	_, err := Open(context.Background(), c1, e.dialer, Request{Service: "db"}, nil)
 	if r, ok := errors.AsType[*RefusedError](err); !ok || *r != (RefusedError{CodeUnreachable, 7}) {
 		t.Fatal(err)
 	}
@@ -346,7 +346,7 @@ func TestAnswerRules(t *testing.T) {
 					c2.Write(answer(&in.s.out))
 				}
 			}()
-			if s, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"}); !errors.Is(err, ErrProtocol) || s != nil {
+			if s, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"}, nil); !errors.Is(err, ErrProtocol) || s != nil {
 				t.Fatal(err)
 			}
 		})
@@ -359,7 +359,7 @@ func TestAnswerRules(t *testing.T) {
 				c2.Write(append(rec(200, nil)(&in.s.out), rec(typeAccept, []byte(emptyBody))(&in.s.out)...))
 			}
 		}()
-		s, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"})
+		s, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"}, nil)
 		if err != nil || s.Ignored() != 1 {
 			t.Fatal(err)
 		}
@@ -419,7 +419,7 @@ func TestIncomingReset(t *testing.T) {
 	c1, c2 := tcpPair(t)
 	result := make(chan error, 1)
 	go func() {
-		_, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"})
+		_, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"}, nil)
 		result <- err
 	}()
 	in, err := incoming(c2, e.acceptorTags, false)
@@ -493,7 +493,7 @@ func simultaneousOpens(t *testing.T, n int, connect func() (opener, acceptor net
 		})
 		wg.Go(func() {
 			<-start
-			s, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"})
+			s, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"}, nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -574,7 +574,7 @@ func TestRelayRequest(t *testing.T) {
 	e := newEnds(keys.SuiteAES)
 	c1, c2 := tcpPair(t)
 	want := Request{Service: RelayService, Target: keys.NodeID{1, 2, 3}}
-	go Open(context.Background(), c1, e.dialer, want)
+	go Open(context.Background(), c1, e.dialer, want, nil)
 	in, err := incoming(c2, e.acceptorTags, false)
 	if err != nil || in.Request() != want {
 		t.Fatalf("%+v %v", in.Request(), err)
@@ -589,7 +589,7 @@ func TestRelayRequest(t *testing.T) {
 		{Service: RelayInService, Target: want.Target, Flags: 1},
 	} {
 		c1, _ := tcpPair(t)
-		if _, err := Open(context.Background(), c1, e.dialer, bad); err == nil {
+		if _, err := Open(context.Background(), c1, e.dialer, bad, nil); err == nil {
 			t.Fatalf("opened %+v", bad)
 		}
 	}

@@ -107,7 +107,7 @@ func (e *ends) connect(t testing.TB, c1, c2 net.Conn) (opened, accepted *Stream)
 		s, err := in.Accept()
 		ch <- result{s, err}
 	}()
-	opened, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"})
+	opened, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"}, nil)
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}

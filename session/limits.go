@@ -37,6 +37,9 @@ const (
 	// maxEarly is the most data a sender may send before ACCEPT. The receiver holds none of it: it stays in the kernel, whose window
 	// before the first read is of this size.
 	maxEarly = 64 << 10
+	// maxFirst is the most that goes out with OPEN: most requests are smaller, and what is larger gains nothing from half a round trip.
+	maxFirst   = 4 << 10
+	firstFrame = headerSize + minRecord + maxFirst
 	// AnswerTimeout is how long the opener waits for ACCEPT, REFUSE or WARM before it gives the counter up.
 	AnswerTimeout = 5 * time.Second
 )

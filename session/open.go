@@ -7,26 +7,72 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 )
 
+// Early is application data that goes out together with OPEN, ahead of the answer. None of it reaches the service before the peer has
+// decided. An Early belongs to one request, and goes with each OPEN that is made for it.
+type Early struct {
+	// Fill puts what there is to send already into p, without waiting, and returns how much that is. It is called until it had something.
+	Fill func(p []byte) int
+
+	kept    []byte
+	pending bool
+}
+
+// Pending reports that data went out and neither REFUSE nor RESET came back: whether the service has seen it nobody here can tell, and the
+// request must not be made a second time.
+func (e *Early) Pending() bool { return e != nil && e.pending }
+
+// sealLocked appends what there is to the OPEN that ends at dst[at], as one record, and returns the new end.
+func (e *Early) sealLocked(s *Stream, dst []byte, at int) (int, error) {
+	if e == nil {
+		return at, nil
+	}
+	rec := dst[at:]
+	data := rec[headerSize+1:][:maxFirst]
+	size := copy(data, e.kept)
+	if size == 0 && e.Fill != nil {
+		size = e.Fill(data)
+		e.kept = slices.Clone(data[:size])
+	}
+	if size == 0 {
+		return at, nil
+	}
+	e.pending = true
+	rec[headerSize] = typeData
+	n, err := s.out.seal(rec, rec[headerSize:headerSize+1+size])
+	if err == nil {
+		s.written.Add(uint64(size))
+	}
+	return at + n, err
+}
+
+// denied notes that the peer said no.
+func (e *Early) denied() {
+	if e != nil {
+		e.pending = false
+	}
+}
+
 // Open asks the peer for a service over a fresh TCP connection and waits for its answer, at most AnswerTimeout or until ctx ends. It
 // takes conn over and closes it on every error: [*RefusedError] is the destination's no, an error that wraps [ErrUnanswered] says
-// that nothing authentic came back, which a new connection may mend.
-func Open(ctx context.Context, conn net.Conn, ring *Keyring, req Request) (*Stream, error) {
+// that nothing authentic came back, which a new connection may mend. early may be nil.
+func Open(ctx context.Context, conn net.Conn, ring *Keyring, req Request, early *Early) (*Stream, error) {
 	body, err := encodeOpen(req)
 	if err != nil {
 		conn.Close()
 		return nil, err
 	}
-	s, err := begin(ctx, conn, ring, typeOpen, body, func(s *Stream) error {
+	s, err := begin(ctx, conn, ring, typeOpen, body, early, func(s *Stream) error {
 		s.request.Store(&req)
 		return ring.join(s)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", req.Service, err)
 	}
-	if err := s.answered(ctx, AnswerTimeout, func() error { return s.awaitAccept() }); err != nil {
+	if err := s.answered(ctx, AnswerTimeout, func() error { return s.awaitAccept(early) }); err != nil {
 		return nil, fmt.Errorf("opening %s: %w", req.Service, err)
 	}
 	return s, nil
@@ -35,7 +81,7 @@ func Open(ctx context.Context, conn net.Conn, ring *Keyring, req Request) (*Stre
 // Warm parks a fresh TCP connection with the peer, to be used later without the wait for a connect. With reverse the peer will send
 // OPEN on it, and this side decide and answer. It takes conn over and closes it on every error.
 func Warm(ctx context.Context, conn net.Conn, ring *Keyring, reverse bool) (*Parked, error) {
-	s, err := begin(ctx, conn, ring, typeWarm, encodeWarm(reverse), func(*Stream) error { return nil })
+	s, err := begin(ctx, conn, ring, typeWarm, encodeWarm(reverse), nil, func(*Stream) error { return nil })
 	if err != nil {
 		return nil, fmt.Errorf("warming: %w", err)
 	}
@@ -67,8 +113,10 @@ func Warm(ctx context.Context, conn net.Conn, ring *Keyring, reverse bool) (*Par
 	return p, nil
 }
 
-// begin takes a counter, upgrades the connection with its keys and sends S1 = 0x20 || tag || record 0, in one write.
-func begin(ctx context.Context, conn net.Conn, ring *Keyring, kind byte, body []byte, join func(*Stream) error) (*Stream, error) {
+// begin takes a counter, upgrades the connection with its keys and sends S1 = 0x20 || tag || record 0, and what is early, in one write.
+func begin(
+	ctx context.Context, conn net.Conn, ring *Keyring, kind byte, body []byte, early *Early, join func(*Stream) error,
+) (*Stream, error) {
 	t, err := ring.take()
 	if err != nil {
 		conn.Close()
@@ -82,7 +130,7 @@ func begin(ctx context.Context, conn net.Conn, ring *Keyring, kind byte, body []
 	}
 	release := s.within(ctx, AnswerTimeout)
 	s.writeMu.Lock()
-	b := getBuffer(1 + len(t.tag) + maxRecord0)
+	b := getBuffer(1 + len(t.tag) + maxRecord0 + firstFrame)
 	b.b[0] = FirstByte
 	at := 1 + copy(b.b[1:], t.tag[:])
 	rec := b.b[at:]
@@ -90,8 +138,12 @@ func begin(ctx context.Context, conn net.Conn, ring *Keyring, kind byte, body []
 	plain := rec[headerSize : headerSize+1+copy(rec[headerSize+1:], body)]
 	// Not through announceLocked: record 0 is always under the generation of the tag.
 	n, err := s.out.seal(rec, plain)
+	at += n
 	if err == nil {
-		_, err = conn.Write(b.b[:at+n])
+		at, err = early.sealLocked(s, b.b, at)
+	}
+	if err == nil {
+		_, err = conn.Write(b.b[:at])
 		s.started = err == nil
 	}
 	s.writeMu.Unlock()
@@ -165,7 +217,7 @@ func (s *Stream) abandon(cause error) {
 }
 
 // awaitAccept reads until ACCEPT or what stands in its place.
-func (s *Stream) awaitAccept() error {
+func (s *Stream) awaitAccept(early *Early) error {
 	kind, body, release, err := s.readOne()
 	if err != nil {
 		return err
@@ -175,8 +227,10 @@ func (s *Stream) awaitAccept() error {
 	case typeAccept:
 		return parseEmpty("ACCEPT", body)
 	case typeRefuse:
+		early.denied()
 		return refusedBy(body)
 	case typeReset:
+		early.denied()
 		return resetBy(body)
 	}
 	return protocolError("OPEN answered by type %d", kind)

@@ -77,8 +77,9 @@ func (p *Parked) take() bool {
 }
 
 // Open sends OPEN on the parked connection and waits for the answer. On every error the connection is closed; one that wraps
-// [ErrUnanswered] or [ErrEnded] means that it had gone stale, and the request may be made on a new one.
-func (p *Parked) Open(ctx context.Context, req Request) (*Stream, error) {
+// [ErrUnanswered] or [ErrEnded] means that it had gone stale, and the request may be made on a new one unless early is pending. early
+// may be nil.
+func (p *Parked) Open(ctx context.Context, req Request, early *Early) (*Stream, error) {
 	body, err := encodeOpen(req)
 	if err != nil {
 		return nil, err
@@ -99,10 +100,10 @@ func (p *Parked) Open(ctx context.Context, req Request) (*Stream, error) {
 	err = s.ring.join(s)
 	if err == nil {
 		err = s.answered(ctx, AnswerTimeout, func() error {
-			if err := s.openParked(body); err != nil {
+			if err := s.openParked(body, early); err != nil {
 				return err
 			}
-			return s.awaitAccept()
+			return s.awaitAccept(early)
 		})
 	}
 	if err != nil {
@@ -115,18 +116,21 @@ func (p *Parked) Open(ctx context.Context, req Request) (*Stream, error) {
 	return s, nil
 }
 
-// openParked writes OPEN under the generation the connection was parked with.
-func (s *Stream) openParked(body []byte) error {
+// openParked writes OPEN, and what is early, under the generation the connection was parked with.
+func (s *Stream) openParked(body []byte, early *Early) error {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	if err := s.Cause(); err != nil {
 		return err
 	}
-	b := getBuffer(headerSize + minRecord + maxStreamBody)
+	b := getBuffer(headerSize + minRecord + maxStreamBody + firstFrame)
 	defer putBuffer(b)
 	b.b[headerSize] = typeOpen
 	n := 1 + copy(b.b[headerSize+1:], body)
 	size, err := s.sealOneLocked(b.b, b.b[headerSize:headerSize+n])
+	if err == nil {
+		size, err = early.sealLocked(s, b.b, size)
+	}
 	if err == nil {
 		_, err = s.conn.Write(b.b[:size])
 	}

@@ -58,7 +58,7 @@ func TestParkedOpen(t *testing.T) {
 			if !from.CanOpen() || to.CanOpen() {
 				t.Fatal("the wrong side may open")
 			}
-			if _, err := to.Open(context.Background(), Request{Service: "echo"}); err == nil {
+			if _, err := to.Open(context.Background(), Request{Service: "echo"}, nil); err == nil {
 				t.Fatal("the wrong side opened")
 			}
 			if _, err := from.Next(context.Background(), nil); err == nil {
@@ -81,7 +81,7 @@ func TestParkedOpen(t *testing.T) {
 				}
 				ch <- s
 			}()
-			a, err := from.Open(context.Background(), Request{Service: "echo"})
+			a, err := from.Open(context.Background(), Request{Service: "echo"}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,7 +91,7 @@ func TestParkedOpen(t *testing.T) {
 			if e.dialer.Streams() != 1 || e.acceptor.Streams() != 1 || len(e.dialer.parked) != 0 || len(e.acceptor.parked) != 0 {
 				t.Fatal("memberships")
 			}
-			if _, err := from.Open(context.Background(), Request{Service: "echo"}); err == nil {
+			if _, err := from.Open(context.Background(), Request{Service: "echo"}, nil); err == nil {
 				t.Fatal("a parked connection was used twice")
 			}
 			a.Close()
@@ -111,7 +111,7 @@ func TestParkedRefused(t *testing.T) {
 			in.Refuse(CodeNotAdmitted, 3)
 		}
 	}()
-	_, err := from.Open(context.Background(), Request{Service: "echo"})
+	_, err := from.Open(context.Background(), Request{Service: "echo"}, nil)
 	if r, ok := errors.AsType[*RefusedError](err); !ok || r.AuditIndex != 3 {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestParkedGone(t *testing.T) {
 	from, to := e.parkPair(t, false)
 	to.Reset(CodeRevoked)
 	wait(t, "it looks dead", func() bool { return !from.alive() })
-	if _, err := from.Open(context.Background(), Request{Service: "echo"}); !errors.Is(err, ErrUnanswered) {
+	if _, err := from.Open(context.Background(), Request{Service: "echo"}, nil); !errors.Is(err, ErrUnanswered) {
 		if _, ok := errors.AsType[*ResetError](err); !ok {
 			t.Fatal(err)
 		}
@@ -215,7 +215,7 @@ func TestParkedIsStaleAfterSwitch(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.acceptorTags.Switch(e.acceptor, time.Now())
-	if _, err := requester.Open(context.Background(), Request{Service: "echo"}); !errors.Is(err, ErrEnded) {
+	if _, err := requester.Open(context.Background(), Request{Service: "echo"}, nil); !errors.Is(err, ErrEnded) {
 		t.Fatal(err)
 	}
 }
@@ -227,7 +227,7 @@ func TestParkedAcrossRekey(t *testing.T) {
 	_, requester := e.parkPair(t, true)
 	e.advance(t, 1)
 	<-opener.Done()
-	if _, err := requester.Open(context.Background(), Request{Service: "echo"}); err == nil {
+	if _, err := requester.Open(context.Background(), Request{Service: "echo"}, nil); err == nil {
 		t.Fatal("opened with the keys of an old generation")
 	}
 	if len(e.dialer.parked) != 0 {
@@ -291,7 +291,7 @@ func TestParkedOpenMeetsRekey(t *testing.T) {
 		}
 		ch <- s
 	}()
-	a, err := from.Open(context.Background(), Request{Service: "echo"})
+	a, err := from.Open(context.Background(), Request{Service: "echo"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -501,7 +501,7 @@ func TestOpenGivesUp(t *testing.T) {
 		defer c2.Close()
 		go io.Copy(io.Discard, c2)
 		began := time.Now()
-		_, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"})
+		_, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"}, nil)
 		if !errors.Is(err, ErrUnanswered) || time.Since(began) != AnswerTimeout {
 			t.Fatalf("%v after %v", err, time.Since(began))
 		}
@@ -520,7 +520,7 @@ func TestOpenEndsWithContext(t *testing.T) {
 	go io.Copy(io.Discard, c2)
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(10*time.Millisecond, cancel)
-	if _, err := Open(ctx, c1, e.dialer, Request{Service: "echo"}); !errors.Is(err, context.Canceled) {
+	if _, err := Open(ctx, c1, e.dialer, Request{Service: "echo"}, nil); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	c2.Close()

@@ -262,14 +262,19 @@ func (f *Fake) Resolve(_ context.Context, target string) (*control.Endpoint, err
 }
 
 // Open returns an echo: what is written comes back, and the end after it.
-func (f *Fake) Open(_ context.Context, by control.Caller, target string) (forward.Stream, error) {
+func (f *Fake) Open(_ context.Context, by control.Caller, target string, first func([]byte) int) (forward.Stream, error) {
 	if err := f.call("Open", by, target); err != nil {
 		return nil, err
 	}
 	if d, ok := f.Denied[target]; ok {
 		return nil, control.Refuse(d)
 	}
-	return newEcho(f.Torn)
+	e, err := newEcho(f.Torn)
+	if err == nil && first != nil {
+		p := make([]byte, 16)
+		e.Write(p[:first(p)])
+	}
+	return e, err
 }
 
 // auditor has method names of its own.

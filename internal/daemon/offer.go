@@ -220,7 +220,7 @@ func (d *Daemon) refuse(ctx context.Context, t mesh.Target, dec *control.Decisio
 }
 
 // Open implements control.Connector.
-func (d *Daemon) Open(ctx context.Context, _ control.Caller, target string) (forward.Stream, error) {
+func (d *Daemon) Open(ctx context.Context, _ control.Caller, target string, first func([]byte) int) (forward.Stream, error) {
 	t, err := d.node.Resolve(target)
 	if err != nil {
 		return nil, d.dialError(target, err)
@@ -228,7 +228,7 @@ func (d *Daemon) Open(ctx context.Context, _ control.Caller, target string) (for
 	if err := d.takesUs(ctx, t); err != nil {
 		return nil, err
 	}
-	c, err := d.node.DialTarget(ctx, t)
+	c, err := d.node.DialEarly(ctx, t, first)
 	if err != nil {
 		return nil, d.openError(t, err)
 	}

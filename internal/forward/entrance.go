@@ -13,8 +13,9 @@ type Entrance struct {
 	// Allow judges a connection before anything else happens to it; an error refuses it. It must be set: an entrance without
 	// a check would speak for this node to everybody.
 	Allow func(net.Conn) error
-	// Open makes the stream for one connection.
-	Open func(ctx context.Context) (Stream, error)
+	// Open makes the stream for one connection. first reads what the client has sent already, without waiting; what Open takes by it
+	// goes out ahead of everything else.
+	Open func(ctx context.Context, first func(p []byte) int) (Stream, error)
 	// Event is told of each connection's begin and end, from many goroutines. It may be nil.
 	Event func(Event)
 }
@@ -91,13 +92,19 @@ func (e *Entrance) serve(ctx context.Context, conn net.Conn) {
 		refuse(err)
 		return
 	}
-	stream, err := e.Open(ctx)
+	var early int
+	stream, err := e.Open(ctx, func(p []byte) int {
+		n := readNow(conn, p)
+		early += n
+		return n
+	})
 	if err != nil {
 		refuse(err)
 		return
 	}
 	e.event(Event{Kind: "open", From: from})
 	res := Splice(ctx, local, stream)
+	res.Out += int64(early)
 	e.event(Event{Kind: "close", From: from, Result: res, Err: res.Err})
 }
 

@@ -48,7 +48,7 @@ func allowAll(net.Conn) error { return nil }
 
 func TestEntranceJoinsAConnectionToAStream(t *testing.T) {
 	stream, far := tcpPair(t)
-	e := &Entrance{Allow: allowAll, Open: func(context.Context) (Stream, error) { return newTCPStream(stream), nil }}
+	e := &Entrance{Allow: allowAll, Open: func(context.Context, func([]byte) int) (Stream, error) { return newTCPStream(stream), nil }}
 	addr, events, stop := start(t, e)
 	c := dial(t, addr)
 	if ev := wait(t, events); ev.Kind != "open" || ev.From.String() != c.LocalAddr().String() {
@@ -71,12 +71,79 @@ func TestEntranceJoinsAConnectionToAStream(t *testing.T) {
 	}
 }
 
+// What the client has sent before the stream is open can go with the request for it; nothing is lost, sent twice or waited for.
+func TestEntranceSendsAhead(t *testing.T) {
+	stream, far := tcpPair(t)
+	sent := make(chan struct{})
+	e := &Entrance{Allow: allowAll, Open: func(_ context.Context, first func([]byte) int) (Stream, error) {
+		p := make([]byte, 4)
+		if n := first(p); n != 0 {
+			t.Errorf("%d bytes of a client that sent none", n)
+		}
+		sent <- struct{}{}
+		<-sent
+		for n := 0; n == 0; { // loopback delivers at once, but not before the other goroutine's write
+			n = first(p)
+			if n != 0 && string(p[:n]) != "ping" {
+				t.Errorf("%q", p[:n])
+			}
+		}
+		stream.Write(p)
+		return newTCPStream(stream), nil
+	}}
+	addr, events, _ := start(t, e)
+	c := dial(t, addr)
+	<-sent
+	io.WriteString(c, "ping pong")
+	c.CloseWrite()
+	sent <- struct{}{}
+	if got, err := io.ReadAll(far); err != nil || string(got) != "ping pong" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	far.CloseWrite()
+	if _, err := io.ReadAll(c); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, events)
+	if ev := wait(t, events); ev.Kind != "close" || ev.Err != nil || ev.Result.Out != 9 {
+		t.Fatalf("event %+v", ev)
+	}
+}
+
+func TestReadNow(t *testing.T) {
+	a, b := tcpPair(t)
+	p := make([]byte, 8)
+	if n := readNow(a, p); n != 0 {
+		t.Fatal(n, "of nothing")
+	}
+	b.CloseWrite()
+	if _, err := io.ReadAll(a); err != nil {
+		t.Fatal(err)
+	}
+	if n := readNow(a, p); n != 0 {
+		t.Fatal(n, "of the end")
+	}
+	a.Close()
+	if n := readNow(a, p); n != 0 {
+		t.Fatal(n, "of a closed connection")
+	}
+	c, d := net.Pipe()
+	defer c.Close()
+	defer d.Close()
+	if n := readNow(c, p); n != 0 {
+		t.Fatal(n, "of what is no socket")
+	}
+}
+
 func TestEntranceAsksBeforeItOpens(t *testing.T) {
 	no := errors.New("not you")
 	dialled := make(chan struct{})
 	e := &Entrance{
 		Allow: func(net.Conn) error { <-dialled; return no },
-		Open:  func(context.Context) (Stream, error) { t.Error("opened for a refused user"); return nil, no },
+		Open: func(context.Context, func([]byte) int) (Stream, error) {
+			t.Error("opened for a refused user")
+			return nil, no
+		},
 	}
 	addr, events, _ := start(t, e)
 	c := dial(t, addr)
@@ -92,7 +159,7 @@ func TestEntranceAsksBeforeItOpens(t *testing.T) {
 func TestEntranceResetsWhenTheStreamIsRefused(t *testing.T) {
 	no := errors.New("denied")
 	dialled := make(chan struct{})
-	e := &Entrance{Allow: allowAll, Open: func(context.Context) (Stream, error) { <-dialled; return nil, no }}
+	e := &Entrance{Allow: allowAll, Open: func(context.Context, func([]byte) int) (Stream, error) { <-dialled; return nil, no }}
 	addr, events, _ := start(t, e)
 	c := dial(t, addr)
 	close(dialled)
@@ -106,7 +173,7 @@ func TestEntranceResetsWhenTheStreamIsRefused(t *testing.T) {
 
 func TestEntranceWithoutACheckServesNobody(t *testing.T) {
 	ln := listen(t)
-	e := &Entrance{Open: func(context.Context) (Stream, error) { return nil, nil }}
+	e := &Entrance{Open: func(context.Context, func([]byte) int) (Stream, error) { return nil, nil }}
 	if err := e.Serve(t.Context(), ln); err == nil {
 		t.Fatal("served without a check")
 	}
@@ -117,7 +184,7 @@ func TestEntranceWithoutACheckServesNobody(t *testing.T) {
 
 func TestEntranceStopAbortsWhatIsOpen(t *testing.T) {
 	stream, far := tcpPair(t)
-	e := &Entrance{Allow: allowAll, Open: func(context.Context) (Stream, error) { return newTCPStream(stream), nil }}
+	e := &Entrance{Allow: allowAll, Open: func(context.Context, func([]byte) int) (Stream, error) { return newTCPStream(stream), nil }}
 	addr, events, stop := start(t, e)
 	c := dial(t, addr)
 	wait(t, events)
@@ -135,7 +202,7 @@ func TestEntranceStopAbortsWhatIsOpen(t *testing.T) {
 // The connections have no socket behind them: what counts is how many are served at a time.
 func TestEntranceBoundsConnections(t *testing.T) {
 	hold := make(chan struct{})
-	e := &Entrance{Allow: allowAll, Open: func(ctx context.Context) (Stream, error) {
+	e := &Entrance{Allow: allowAll, Open: func(ctx context.Context, _ func([]byte) int) (Stream, error) {
 		<-hold
 		return nil, errors.New("done")
 	}}

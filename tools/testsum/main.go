@@ -1,8 +1,17 @@
-// Command testsum reads the output of `go test -json` and prints what a person wants to see of it: the output of what failed, one
-// line for each package, and what was skipped and why. Its last line is "N passed, N failed, N skipped".
+// Command testsum runs `go test -json` and prints what a person wants to see of it: the output of what failed, one line for each
+// package, and what was skipped and why. Its last line is "N passed, N failed, N skipped".
+//
+//	testsum [flags] -- go test -race -json -- ./...
+//
+// What stands before the second -- is the command, what stands behind it the packages.
 //
 // It exits 1 if anything failed or was skipped, or if nothing ran: in continuous integration a test that does not run is a test that
-// fails. With -allow TEXT skips that name the text as their reason were chosen by the caller and do not count. With -total FILE it adds its counts to those in FILE and prints the sum as its last line.
+// fails. With -allow TEXT skips that name the text as their reason were chosen by the caller and do not count. With -total FILE it adds
+// its counts to those in FILE and prints the sum as its last line.
+//
+// With -again N one or two tests that failed are run N more times by themselves, and count as passed, and as flaky in a line of their own,
+// if they pass every time: a machine that stands still for seconds breaks any bound on a real clock. A data race, a panic, a leak that a
+// package finds at its end, a build that fails, or a third test are failures at once.
 package main
 
 import (
@@ -14,8 +23,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 )
+
+// maxAgain is how many tests that failed are run again: more than two is no accident.
+const maxAgain = 2
 
 // event is one line of `go test -json`; see `go doc cmd/test2json`.
 type event struct {
@@ -37,11 +52,31 @@ func (c counts) String() string {
 
 func (c counts) ok() bool { return c.passed > 0 && c.failed == 0 && c.skipped == 0 }
 
+// test names a test, or with an empty name something of a package that is none.
+type test struct{ pkg, name string }
+
+// run is what became of one run.
+type run struct {
+	counts
+	bad    []test // the tests that failed, without their subtests
+	hard   bool   // something failed that another run excuses not
+	output map[test][]string
+	ran    map[string]int
+	skips  []string
+}
+
 func main() {
 	total := flag.String("total", "", "add the counts to this `file`")
 	allow := flag.String("allow", "", "skips whose reason contains this `text` were chosen, and are only mentioned")
+	again := flag.Int("again", 0, "run one or two tests that failed `N` times more")
 	flag.Parse()
-	c, err := summarise(os.Stdin, os.Stdout, *allow)
+	i := slices.Index(flag.Args(), "--")
+	if i < 1 || i == flag.NArg()-1 {
+		fmt.Fprintln(os.Stderr, "usage: testsum [flags] -- COMMAND ... -json -- PACKAGE ...")
+		os.Exit(2)
+	}
+	command, packages := flag.Args()[:i], flag.Args()[i+1:]
+	c, err := whole(os.Stdout, func(args ...string) (io.ReadCloser, func() error, error) { return start(command, args) }, packages, *allow, *again)
 	if err == nil && *total != "" {
 		var sum counts
 		if sum, err = add(*total, c); err == nil {
@@ -57,86 +92,150 @@ func main() {
 	}
 }
 
+// starter starts the command with more arguments and returns what it prints and how it ended.
+type starter func(args ...string) (io.ReadCloser, func() error, error)
+
+func start(command, args []string) (io.ReadCloser, func() error, error) {
+	cmd := exec.Command(command[0], append(slices.Clone(command[1:]), args...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	return out, cmd.Wait, cmd.Start()
+}
+
+// whole runs the packages and, if it may, again what failed.
+func whole(w io.Writer, start starter, packages []string, allow string, again int) (counts, error) {
+	r, err := once(w, start, packages, allow)
+	if err != nil || again == 0 || r.hard || len(r.bad) == 0 || len(r.bad) > maxAgain {
+		fmt.Fprintln(w, r.counts)
+		return r.counts, err
+	}
+	for _, t := range r.bad {
+		fmt.Fprintf(w, "again, %d times by itself: %s.%s\n", again, t.pkg, t.name)
+		more, err := once(w, start, []string{"-count", strconv.Itoa(again), "-run", "^" + t.name + "$", t.pkg}, allow)
+		if err != nil || !more.ok() {
+			fmt.Fprintln(w, r.counts)
+			return r.counts, err
+		}
+	}
+	for _, t := range r.bad {
+		fmt.Fprintf(w, "FLAKY: %s.%s failed once and passed %d times by itself\n", t.pkg, t.name, again)
+	}
+	r.passed += r.failed
+	r.failed = 0
+	fmt.Fprintln(w, r.counts)
+	return r.counts, nil
+}
+
+// once runs the command once.
+func once(w io.Writer, start starter, args []string, allow string) (run, error) {
+	out, wait, err := start(args...)
+	if err != nil {
+		return run{hard: true}, err
+	}
+	r, err := summarise(out, w, allow)
+	if err := wait(); err != nil && r.failed == 0 {
+		fmt.Fprintln(w, "no test failed, but the command did:", err)
+		r.failed++
+		r.hard = true
+	}
+	return r, err
+}
+
 // summarise reads events until the end and writes the summary.
-func summarise(r io.Reader, w io.Writer, allow string) (counts, error) {
-	var c counts
-	output := make(map[string][]string) // of a test, or under the bare package name of the package
-	ran := make(map[string]int)
-	var skips []string
-	in := bufio.NewReader(r)
+func summarise(in io.Reader, w io.Writer, allow string) (run, error) {
+	r := run{output: make(map[test][]string), ran: make(map[string]int)}
+	lines := bufio.NewReader(in)
 	for {
-		line, err := in.ReadString('\n')
+		line, err := lines.ReadString('\n')
 		if strings.TrimSpace(line) != "" {
 			var e event
 			if json.Unmarshal([]byte(line), &e) != nil {
 				// Not an event: the go command itself says something, and when it does it is about a failure.
 				fmt.Fprint(w, line)
-				c.failed++
+				r.failed++
+				r.hard = true
 			} else {
-				c.event(w, e, output, ran, &skips)
+				r.event(w, e)
 			}
 		}
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return c, err
+			return r, err
 		}
 	}
-	for _, s := range skips {
+	for _, s := range r.skips {
 		if allow != "" && strings.Contains(s, allow) {
-			c.skipped--
+			r.skipped--
 			s = "left out:" + strings.TrimPrefix(s, "SKIP")
 		}
 		fmt.Fprintln(w, s)
 	}
-	fmt.Fprintln(w, c)
-	return c, nil
+	return r, nil
 }
 
-func (c *counts) event(w io.Writer, e event, output map[string][]string, ran map[string]int, skips *[]string) {
-	key := e.Package + "." + e.Test
-	if e.Test == "" {
-		key = e.Package
-	}
+func (r *run) event(w io.Writer, e event) {
+	key := test{e.Package, e.Test}
 	switch e.Action {
 	case "output":
-		output[key] = append(output[key], e.Output)
+		r.output[key] = append(r.output[key], e.Output)
 		return
 	case "build-output":
 		fmt.Fprint(w, e.Output)
 		return
 	case "build-fail":
-		c.failed++
+		r.failed++
+		r.hard = true
 		return
 	case "pass", "fail", "skip":
 	default:
 		return
 	}
 	if e.Test != "" {
-		ran[e.Package]++
+		r.ran[e.Package]++
 	}
 	switch {
 	case e.Action == "fail":
-		// A package fails with its tests; alone it counts when it crashed or did not start.
-		if e.Test != "" || ran[e.Package] == 0 || crashed(output[key]) {
-			c.failed++
+		said := r.output[key]
+		fmt.Fprint(w, strings.Join(said, ""))
+		if hopeless(said) {
+			r.hard = true
 		}
-		fmt.Fprint(w, strings.Join(output[key], ""))
-		if e.Test == "" {
-			fmt.Fprintf(w, "FAIL %s %.1f s\n", e.Package, e.Elapsed)
+		if e.Test != "" {
+			r.failed++
+			name, _, _ := strings.Cut(e.Test, "/")
+			if t := (test{e.Package, name}); !slices.Contains(r.bad, t) {
+				r.bad = append(r.bad, t)
+			}
+			break
 		}
+		// A package fails with its tests; by itself it counts when it crashed, did not start, or found something at its end.
+		if crashed(said) || !slices.ContainsFunc(r.bad, func(t test) bool { return t.pkg == e.Package }) {
+			r.failed++
+			r.hard = true
+		}
+		fmt.Fprintf(w, "FAIL %s %.1f s\n", e.Package, e.Elapsed)
 	case e.Test == "":
 		if e.Action == "pass" {
-			fmt.Fprintf(w, "ok   %s %.1f s, %d tests\n", e.Package, e.Elapsed, ran[e.Package])
+			fmt.Fprintf(w, "ok   %s %.1f s, %d tests\n", e.Package, e.Elapsed, r.ran[e.Package])
 		}
 	case e.Action == "skip":
-		c.skipped++
-		*skips = append(*skips, "SKIP "+key+": "+reason(output[key]))
+		r.skipped++
+		r.skips = append(r.skips, "SKIP "+e.Package+"."+e.Test+": "+reason(r.output[key]))
 	default:
-		c.passed++
+		r.passed++
 	}
-	delete(output, key)
+	delete(r.output, key)
+}
+
+// hopeless tells what another run excuses not from what it may.
+func hopeless(lines []string) bool {
+	race := func(l string) bool { return strings.Contains(l, "WARNING: DATA RACE") }
+	return slices.ContainsFunc(lines, race) || crashed(lines)
 }
 
 // crashed tells a test process that died from one whose tests failed.

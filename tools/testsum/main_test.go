@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,7 +62,10 @@ func TestSummarise(t *testing.T) {
 		},
 	} {
 		var out strings.Builder
-		got, err := summarise(strings.NewReader(c.in), &out, c.allow)
+		runs := func(...string) (io.ReadCloser, func() error, error) {
+			return io.NopCloser(strings.NewReader(c.in)), func() error { return nil }, nil
+		}
+		got, err := whole(&out, runs, []string{"./..."}, c.allow, 0)
 		if err != nil || got != c.want {
 			t.Errorf("%s: %v %v, want %v\n%s", name, got, err, c.want, out.String())
 		}
@@ -75,6 +80,66 @@ func TestSummarise(t *testing.T) {
 		if good := c.want == (counts{1, 0, 0}); good != got.ok() {
 			t.Errorf("%s: ok is %v", name, got.ok())
 		}
+	}
+}
+
+// What is run again, and what is not.
+func TestAgain(t *testing.T) {
+	bad := func(name string) string { return line("output", "a", name, "late\\n") + line("fail", "a", name, "") }
+	end := line("output", "a", "", "FAIL\\n") + line("fail", "a", "", "")
+	good := line("pass", "a", "U", "")
+	fine := line("pass", "a", "T", "") + line("pass", "a", "", "")
+	for name, c := range map[string]struct {
+		first, more string
+		want        counts
+		runs        int
+	}{
+		"passes":              {good + bad("T") + end, fine, counts{2, 0, 0}, 2},
+		"subtests":            {good + bad("T/x") + bad("T") + end, fine, counts{3, 0, 0}, 2},
+		"two":                 {good + bad("T") + bad("V") + end, fine, counts{3, 0, 0}, 3},
+		"three":               {good + bad("T") + bad("V") + bad("W") + end, fine, counts{1, 3, 0}, 1},
+		"fails again":         {good + bad("T") + end, bad("T") + end, counts{1, 1, 0}, 2},
+		"does not run again":  {good + bad("T") + end, line("pass", "a", "", ""), counts{1, 1, 0}, 2},
+		"a race":              {good + line("output", "a", "T", "WARNING: DATA RACE\\n") + bad("T") + end, fine, counts{1, 1, 0}, 1},
+		"a panic":             {good + bad("T") + line("output", "a", "", "panic: x\\n") + end, fine, counts{1, 2, 0}, 1},
+		"a leak":              {good + end, fine, counts{1, 1, 0}, 1},
+		"a leak beside":       {good + bad("T") + end + line("fail", "b", "", ""), fine, counts{1, 2, 0}, 1},
+		"the go command says": {good + bad("T") + end + "go: what?\n", fine, counts{1, 2, 0}, 1},
+	} {
+		var out strings.Builder
+		runs := 0
+		got, err := whole(&out, func(args ...string) (io.ReadCloser, func() error, error) {
+			runs++
+			text := c.first
+			if runs > 1 {
+				text = c.more
+				if args[0] != "-count" || args[1] != "3" || args[2] != "-run" || args[4] != "a" || args[3][0] != '^' {
+					t.Error(name, args)
+				}
+			}
+			var end error
+			if strings.Contains(text, `"fail"`) {
+				end = errors.New("exit status 1")
+			}
+			return io.NopCloser(strings.NewReader(text)), func() error { return end }, nil
+		}, []string{"./..."}, "", 3)
+		if err != nil || got != c.want || runs != c.runs {
+			t.Errorf("%s: %v %v, want %v; %d runs, want %d\n%s", name, got, err, c.want, runs, c.runs, out.String())
+		}
+		if strings.Contains(out.String(), "FLAKY: a.T failed once") != (c.want.failed == 0) {
+			t.Errorf("%s: flaky or not\n%s", name, out.String())
+		}
+	}
+}
+
+// A command that fails though no test did is a failure.
+func TestCommandFails(t *testing.T) {
+	var out strings.Builder
+	got, err := whole(&out, func(...string) (io.ReadCloser, func() error, error) {
+		return io.NopCloser(strings.NewReader(line("pass", "a", "T", ""))), func() error { return errors.New("exit status 1") }, nil
+	}, []string{"./..."}, "", 3)
+	if err != nil || got != (counts{1, 1, 0}) {
+		t.Error(got, err, out.String())
 	}
 }
 

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package forward
+
+import "net"
+
+// readNow reads nothing where a socket cannot be asked without waiting.
+func readNow(net.Conn, []byte) int { return 0 }
