@@ -63,9 +63,11 @@ func TestStaleViewEndToEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "pi5 has the root", patience, func() bool { return pi5.status().Trust.MaxStaleMS == 4000 })
-	if s := pi5.status(); s.State != "up" || s.Trust.Stale || s.Trust.StaleAction != "restrict" {
-		t.Fatalf("with a signer: %s %+v", s.State, s.Trust)
-	}
+	// A machine that stands still for four seconds is stale for a moment.
+	eventually(t, "pi5 is not stale with a signer", patience, func() bool {
+		s := pi5.status()
+		return s.State == "up" && !s.Trust.Stale && s.Trust.StaleAction == "restrict"
+	})
 
 	nas.stop()
 	eventually(t, "pi4 and pi5 are restricted", 60*time.Second, func() bool {
@@ -92,9 +94,10 @@ func TestStaleViewEndToEnd(t *testing.T) {
 	eventually(t, "all is as before", 90*time.Second, func() bool {
 		return pi4.peerState("pi5") == "up/full" && pi5.peerState("pi4") == "up/full" && pi4.peerState("nas") == "up/full"
 	})
-	if _, ok := pi4.warned("trust-stale"); ok || pi4.status().State != "up" {
-		t.Fatal("still stale")
-	}
+	eventually(t, "pi4 is stale no more", patience, func() bool {
+		_, ok := pi4.warned("trust-stale")
+		return !ok && pi4.status().State == "up"
+	})
 	log, err := pi4.client.AuditLog(t.Context(), control.AuditQuery{Code: "entry.apply", Limit: 100})
 	if err != nil || len(log.Records) == 0 {
 		t.Fatal(err)
