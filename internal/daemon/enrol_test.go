@@ -65,11 +65,19 @@ func code(err error) control.Code {
 
 func (h *host) audited(t *testing.T, want string) bool {
 	t.Helper()
-	p, err := h.client.AuditLog(t.Context(), control.AuditQuery{Code: want})
-	if err != nil {
-		t.Fatal(err)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	// What needs not be durable before its effect is written within a second.
+	for late := time.Now().Add(patience); time.Now().Before(late); <-tick.C {
+		p, err := h.client.AuditLog(t.Context(), control.AuditQuery{Code: want})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Records) > 0 {
+			return true
+		}
 	}
-	return len(p.Records) > 0
+	return false
 }
 
 // A machine asks, waits, is approved while the issuer has been restarted in between, and is a member with what the invite allows.
