@@ -245,7 +245,7 @@ func startLive(ts *testscript.TestScript, neg bool, args []string) {
 type machinesKey struct{}
 
 // flipByte changes one character in the last line but one of a file that begins with a word: "flip FILE WORD".
-// until runs meshkey until what it prints matches, for ten seconds at most: "until REGEXP ARGS".
+// until runs meshkey until what it prints matches, for a minute at most: "until REGEXP ARGS".
 func until(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: until REGEXP ARGS")
