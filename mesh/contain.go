@@ -2,16 +2,38 @@ package mesh
 
 import (
 	"fmt"
+	"maps"
 	"net"
+	"slices"
+	"time"
 
 	"github.com/sovereignmesh/meshkey/audit"
 )
 
-// tune sets what every connection of the mesh wants.
+// tune sets what every connection of the mesh wants that carries a session, or nothing yet. Heartbeats are its keepalive.
 func (n *Node) tune(conn net.Conn) {
 	if t, ok := conn.(*net.TCPConn); ok {
 		t.SetNoDelay(true)
 		setUserTimeout(t, userTimeout)
+	}
+}
+
+// tuneStream sets what a stream wants, which may wait for a reader that pauses, and may be silent.
+func (n *Node) tuneStream(conn net.Conn) {
+	if t, ok := conn.(*net.TCPConn); ok {
+		t.SetNoDelay(true)
+		setUserTimeout(t, 0)
+		t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepIdle, Interval: keepEvery, Count: keepCount})
+	}
+}
+
+// checkPaths ends streams whose path has died.
+func (n *Node) checkPaths(now time.Time) {
+	n.tally.mu.Lock()
+	live := slices.Collect(maps.Keys(n.tally.live))
+	n.tally.mu.Unlock()
+	for _, c := range live {
+		c.CheckPath(now)
 	}
 }
 

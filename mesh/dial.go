@@ -210,7 +210,7 @@ func (n *Node) connectStream(ctx context.Context, l *link) (net.Conn, error) {
 	for _, at := range addrs {
 		conn, err := n.net.Dial(cctx, at)
 		if err == nil {
-			n.tune(conn)
+			n.tuneStream(conn)
 			return conn, nil
 		}
 		last = err

@@ -36,6 +36,7 @@ func (n *Node) acceptStream(ctx context.Context, conn net.Conn, src netip.AddrPo
 		return
 	}
 	release()
+	n.tuneStream(conn)
 	l := in.Owner().(*link)
 	if warm, _ := in.Warm(); warm {
 		n.park(ctx, in, l)

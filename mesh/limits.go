@@ -76,7 +76,7 @@ const (
 	streamGrace = 30 * time.Second
 	// unrecordedGrace is how long running streams may go on unrecorded under UnrecordedDrain: a full disk is often cleared in time.
 	unrecordedGrace = 60 * time.Second
-	// housekeepingEvery is how often streams are authorised again without a cause, limits looked at and tables swept: the bound
+	// housekeepingEvery is how often streams are authorised again without a cause, their paths and limits looked at and tables swept: the bound
 	// between an expiry and its effect.
 	housekeepingEvery = 5 * time.Second
 	// servicesDelay gathers changes of services before peers are told; they must hear within a second.
@@ -89,6 +89,10 @@ const (
 	connectTimeout = 5 * time.Second
 	// userTimeout is TCP_USER_TIMEOUT: sent data that nobody acknowledges for so long means a dead path.
 	userTimeout = 15 * time.Second
+	// keepIdle, keepEvery and keepCount are TCP's keepalive of a stream: one that is silent on a dead path ends after 24 s.
+	keepIdle  = 15 * time.Second
+	keepEvery = 3 * time.Second
+	keepCount = 3
 	// prepareTimeout bounds the dial of a service's target; the opener waits five seconds for its answer.
 	prepareTimeout = 4 * time.Second
 	// openWait is how long a stream waits for the peer's READY on the control session, which it may have overtaken.

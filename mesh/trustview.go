@@ -102,6 +102,7 @@ func (n *Node) housekeeping(ctx context.Context) error {
 			n.drainUnrecorded()
 			n.renewKeys(time.Now())
 			n.coolDown(time.Now())
+			n.checkPaths(time.Now())
 			n.tags.Sweep(time.Now())
 			n.askGroupSecret() // what could not be answered or kept before
 		case now := <-renew.C:

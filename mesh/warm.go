@@ -166,7 +166,7 @@ func (n *Node) connectBack(ctx context.Context, l *link) *session.Parked {
 		n.count("dial-back.failed")
 		return nil
 	}
-	n.tune(conn)
+	n.tuneStream(conn)
 	p, err := session.Warm(ctx, conn, l.ring, true)
 	if err != nil {
 		n.count("dial-back.failed")

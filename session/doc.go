@@ -106,6 +106,8 @@
 // Record 0 is OPEN or WARM. A destination answers OPEN with ACCEPT or REFUSE, and WARM with the same WARM or REFUSE; then the
 // connection is parked until the requester, the opener or on a reverse connection the other side, sends OPEN. Before the answer a destination reads
 // nothing behind OPEN: early data stays in the kernel, whose window before the first read is about 64 KiB.
+// An opener sends at most 4 KiB early, in one write with OPEN. After REFUSE or RESET it may send the same with another OPEN; without an
+// answer it never does.
 //
 // EOF is the last record of its direction; the other direction goes on. RESET ends both. What follows EOF, a type below 128 out of
 // its place, a malformed body and an impossible len end the stream with RESET{8}. A TCP end without EOF or RESET is a

@@ -64,6 +64,8 @@ var (
 	ErrUnknownTag = errors.New("unknown stream tag")
 	// ErrUnanswered: the peer did not answer the first record of a stream. Try again on a new connection.
 	ErrUnanswered = errors.New("stream was not answered")
+	// ErrPath: the other end of a stream no longer acknowledges what was sent.
+	ErrPath = errors.New("nothing that was sent is acknowledged any more: the path to the peer is dead")
 	// ErrEnded: the keyring or session is no longer in use. Use the current session of the peer.
 	ErrEnded = errors.New("session has ended")
 )

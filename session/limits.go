@@ -34,6 +34,12 @@ const (
 	maxRecord0 = 512
 	// S1Timeout is how long a connection may take to complete S1, counted from accept.
 	S1Timeout = 2 * time.Second
+	// DeadPath is how long sent data may stay unacknowledged, while it is sent again and again, before the path counts as dead: from 1.3 s of
+	// round trip on TCP repeats itself less than four times in it. deadRetransmits keeps one lost packet from being enough, deadProbes is of
+	// questions to a closed window, seconds to minutes apart.
+	DeadPath        = 15 * time.Second
+	deadRetransmits = 2
+	deadProbes      = 6
 	// maxEarly is the most data a sender may send before ACCEPT. The receiver holds none of it: it stays in the kernel, whose window
 	// before the first read is of this size.
 	maxEarly = 64 << 10

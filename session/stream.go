@@ -27,6 +27,8 @@ type Stream struct {
 	dialled    bool // this side sent S1
 	done       chan struct{}
 
+	path path // of CheckPath's goroutine
+
 	// guarded by readMu: the receiving half
 	readMu   sync.Mutex
 	in       half

@@ -1,0 +1,21 @@
+package session
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// pathInfo asks the kernel how sending goes.
+func (s *Stream) pathInfo() (i pathInfo, ok bool) {
+	raw := s.src.raw
+	if raw == nil {
+		return i, false
+	}
+	var info *unix.TCPInfo
+	var err error
+	if raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }) != nil || err != nil {
+		return i, false
+	}
+	return pathInfo{
+		unacked: info.Unacked > 0, acked: info.Bytes_acked, retransmits: int(info.Retransmits), probes: int(info.Probes),
+	}, true
+}
