@@ -257,7 +257,7 @@ func TestWay(t *testing.T) {
 func TestMendedPathIsUsed(t *testing.T) {
 	_, a, b, _, db, _, lb := watched(t)
 	ok(t, pings(b.dial(a, "echo")))
-	eventually(t, "asked to connect", 10*time.Second, lb.warm.reverse)
+	eventually(t, "asked to connect", patience, lb.warm.reverse)
 	db.fails.Store(false)
 	lb.warm.retried.limiter.Store(nil) // as dialDirectAgain later
 	eventually(t, "direct", patience, func() bool {
