@@ -22,6 +22,7 @@
 //	   audit                one Merkle log per host, checkpoints, verification
 //	   internal/config      the operator's TOML
 //	4  internal/enroll      invites at their issuer: book and transaction
+//	   internal/policy      a policy file against the grants there are
 //	   mesh/core            the deterministic state machine of one node
 //	   mesh                 the embedding API: Node, Listen, Dial, Peers
 //	   control              the local API on a unix socket

@@ -37,6 +37,7 @@ func writes(c *control.Client, t *testing.T) map[string]error {
 	_, errs["expose"] = c.Expose(t.Context(), &control.ExposeRequest{Name: "web", Target: "80"})
 	_, errs["unexpose"] = c.Unexpose(t.Context(), &control.UnexposeRequest{Name: "web"})
 	_, errs["grant"] = c.Grant(t.Context(), &control.GrantRequest{Who: "any", What: "web"})
+	_, errs["policy"] = c.PolicyFile(t.Context(), &control.PolicyRequest{Mode: control.PolicyDiff})
 	_, errs["ungrant"] = c.Ungrant(t.Context(), &control.UngrantRequest{ID: "g-1"})
 	_, errs["revoke"] = c.Revoke(t.Context(), &control.RevokeRequest{Node: "laptop"})
 	_, errs["root accept"] = c.AcceptRoot(t.Context(), &control.AcceptRootRequest{Hash: strings.Repeat("00", 32)})

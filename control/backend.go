@@ -50,6 +50,7 @@ type Offerer interface {
 type Policy interface {
 	Grant(ctx context.Context, by Caller, r *GrantRequest) (*GrantResult, error)
 	Ungrant(ctx context.Context, by Caller, r *UngrantRequest) (*UngrantResult, error)
+	PolicyFile(ctx context.Context, by Caller, r *PolicyRequest) (*PolicyResult, error) // changes only with mode apply
 	Revoke(ctx context.Context, by Caller, r *RevokeRequest) (*RevokeResult, error)
 	RotateGroup(ctx context.Context, by Caller, r *RotateGroupRequest) (*RotateGroupResult, error)
 }

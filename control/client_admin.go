@@ -12,6 +12,10 @@ func (c *Client) Ungrant(ctx context.Context, r *UngrantRequest) (*UngrantResult
 	return post[UngrantResult](ctx, c, pathUngrant, r)
 }
 
+func (c *Client) PolicyFile(ctx context.Context, r *PolicyRequest) (*PolicyResult, error) {
+	return post[PolicyResult](ctx, c, pathPolicy, r)
+}
+
 func (c *Client) Revoke(ctx context.Context, r *RevokeRequest) (*RevokeResult, error) {
 	return post[RevokeResult](ctx, c, pathRevoke, r)
 }

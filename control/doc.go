@@ -24,7 +24,7 @@
 //
 // # Requests
 //
-// GET takes its arguments from the query, POST a JSON object of at most 96 KiB with Content-Type application/json. Unknown query
+// GET takes its arguments from the query, POST a JSON object of at most 96 KiB, or what is said below, with Content-Type application/json. Unknown query
 // keys and unknown fields are refused: an old daemon must not run a command without the field that made it harmless. Bodies
 // must be complete 5 s after the header, headers 5 s after the connect.
 //
@@ -34,6 +34,7 @@
 //	GET  /v1/metrics           as JSON;   /metrics   the same in the Prometheus text format 0.0.4
 //	GET  /debug/pprof/NAME     the owner's alone: profile, trace (?seconds=1..60), heap, allocs, goroutine, threadcreate
 //	GET  /v1/audit/log?from&limit&last&since&until&code&actor&target&verdict&log   /v1/audit/entry?index   /v1/audit/verify
+//	POST /v1/policy            a policy file of at most 256 KiB
 //	POST /v1/expose /v1/unexpose /v1/grant /v1/ungrant /v1/revoke /v1/rotate/node /v1/leave /v1/repin /v1/invite /v1/invite/remove /v1/shutdown
 //	POST /v1/root/accept /v1/root/cut /v1/keys/issuer
 //	POST /v1/connect           the answer is a stream of events; a listener lives as long as the connection

@@ -8,7 +8,15 @@ const (
 	// MaxWait bounds how long a request may wait for acknowledgements or readiness.
 	MaxWait = 5 * time.Minute
 
-	// maxBody bounds a request: the largest, a signed root of 56 KiB in base64, has 75 KiB.
+	// MaxPolicyText bounds a policy file: two thousand grants in a hundred bytes each, and as much again.
+	MaxPolicyText = 256 << 10
+	// MaxPolicyList bounds each list of accesses and failures of a policy's result: nobody reads more, and the numbers are beside them.
+	MaxPolicyList = 500
+	// maxFileName bounds the name of a file in errors: a path of Linux.
+	maxFileName = 4096
+
+	// maxBody bounds a request: the largest, a signed root of 56 KiB in base64, has 75 KiB. A policy
+	// has a bound of its own.
 	maxBody = 96 << 10
 	// maxDrop bounds what a cutoff is told not to repeat: each is a word of a list a person has read.
 	maxDrop = 256
@@ -47,6 +55,8 @@ const (
 	maxAllowed = 16
 	// maxRequestFile bounds a request file, whose longest form has 1.8 KB.
 	maxRequestFile = 2048
+	// maxAt is the last time a decision can be asked for, the end of the year 9999, as of certificates.
+	maxAt = 253402300799
 	// maxQuery bounds one filter of a query.
 	maxQuery = 256
 

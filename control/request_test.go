@@ -89,6 +89,23 @@ func TestBodyIsBounded(t *testing.T) {
 	}
 }
 
+// A policy is the one long request: its own bound holds, whatever its text becomes in JSON.
+func TestPolicyIsBounded(t *testing.T) {
+	fake := controltest.New()
+	c, path, _ := start(t, fake, nil)
+	if _, err := c.PolicyFile(t.Context(), &control.PolicyRequest{Mode: control.PolicyDiff, Text: strings.Repeat("\x01", control.MaxPolicyText)}); err != nil {
+		t.Errorf("the longest: %v", err)
+	}
+	n := len(fake.Calls())
+	body := strings.Repeat(" ", 6*control.MaxPolicyText+96<<10) + `{"mode":"diff"}`
+	if status, answer := postRaw(t, path, "/v1/policy", "application/json", body); status != 400 || !strings.Contains(answer, "longer than") {
+		t.Errorf("%d %s", status, answer)
+	}
+	if calls := fake.Calls(); len(calls) != n {
+		t.Error("an oversized request reached the daemon")
+	}
+}
+
 func TestHeaderIsBounded(t *testing.T) {
 	_, path, _ := start(t, controltest.New(), nil)
 	status, _ := raw(t, path, "GET /v1/version HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("x", 32<<10)+"\r\n\r\n")
@@ -158,6 +175,29 @@ func TestRequestsAreChecked(t *testing.T) {
 			return err
 		},
 		"ungrant: none": func() error { _, err := c.Ungrant(ctx, &control.UngrantRequest{}); return err },
+		"policy: mode":  func() error { _, err := c.PolicyFile(ctx, &control.PolicyRequest{Mode: "make"}); return err },
+		"policy: name": func() error {
+			_, err := c.PolicyFile(ctx, &control.PolicyRequest{File: "a\nb", Mode: control.PolicyDiff})
+			return err
+		},
+		"policy: wait": func() error {
+			_, err := c.PolicyFile(ctx, &control.PolicyRequest{Mode: control.PolicyApply, WaitMS: -1})
+			return err
+		},
+		"policy: plan": func() error {
+			_, err := c.PolicyFile(ctx, &control.PolicyRequest{Mode: control.PolicyApply, Plan: strings.Repeat("0", 300)})
+			return err
+		},
+		"policy: long": func() error {
+			_, err := c.PolicyFile(ctx, &control.PolicyRequest{Mode: control.PolicyDiff, Text: strings.Repeat("#", control.MaxPolicyText+1)})
+			return err
+		},
+		"can: tag":   func() error { _, err := c.Decide(ctx, control.DecideRequest{From: "tag:x", Target: "a/b"}); return err },
+		"can: slash": func() error { _, err := c.Decide(ctx, control.DecideRequest{From: "a/b", Target: "a/b"}); return err },
+		"can: at": func() error {
+			_, err := c.Decide(ctx, control.DecideRequest{From: "a", Target: "a/b", At: time.Unix(-1, 0)})
+			return err
+		},
 		"ungrant: wait": func() error { _, err := c.Ungrant(ctx, &control.UngrantRequest{ID: "g-1", WaitMS: -1}); return err },
 		"revoke: node":  func() error { _, err := c.Revoke(ctx, &control.RevokeRequest{Node: "tag:x"}); return err },
 		"revoke: id": func() error {

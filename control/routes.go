@@ -27,6 +27,7 @@ const (
 	pathUnexpose     = "/v1/unexpose"
 	pathGrant        = "/v1/grant"
 	pathUngrant      = "/v1/ungrant"
+	pathPolicy       = "/v1/policy"
 	pathRevoke       = "/v1/revoke"
 	pathRotateGroup  = "/v1/rotate/group"
 	pathRotateNode   = "/v1/rotate/node"
@@ -100,6 +101,7 @@ func (s *Server) routes() http.Handler {
 	post(pathUnexpose, answerTimeout, change(b.Offer.Unexpose))
 	post(pathGrant, MaxWait+answerTimeout, change(b.Policy.Grant))
 	post(pathUngrant, MaxWait+answerTimeout, change(b.Policy.Ungrant))
+	post(pathPolicy, MaxWait+policyTimeout, change(b.Policy.PolicyFile))
 	post(pathRevoke, MaxWait+answerTimeout, change(b.Policy.Revoke))
 	post(pathRotateGroup, MaxWait+answerTimeout, change(b.Policy.RotateGroup))
 	post(pathRotateNode, MaxWait+answerTimeout, change(b.Life.RotateNode))
@@ -186,6 +188,17 @@ func (s *Server) decision(_ http.ResponseWriter, r *http.Request, _ Caller) (Doc
 	}
 	if _, _, err := ParseServiceRef(q.Get("target")); err != nil {
 		return nil, err
+	}
+	if from := q.Get("from"); from != "" {
+		switch s, err := ParseSubject(from); {
+		case err != nil:
+			return nil, err
+		case s.Node == "":
+			return nil, Errorf(Usage, "meshkey grants --who "+s.String(), "%s is not one machine; a decision is about one", s)
+		}
+	}
+	if !at.IsZero() && (at.Unix() <= 0 || at.Unix() > maxAt) {
+		return nil, Errorf(Usage, "", "%s is no time of a decision", at.Format(time.RFC3339))
 	}
 	return answer(s.cfg.Backend.View.Decide(r.Context(), DecideRequest{From: q.Get("from"), Target: q.Get("target"), At: at}))
 }

@@ -203,7 +203,11 @@ func decode(w http.ResponseWriter, r *http.Request, v any) error {
 	if mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mt != "application/json" {
 		return Errorf(Usage, "", "the body must be application/json")
 	}
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	most := int64(maxBody)
+	if long, ok := v.(interface{ most() int64 }); ok {
+		most = long.most()
+	}
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, most))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
 		return badBody(err)
@@ -217,8 +221,8 @@ func decode(w http.ResponseWriter, r *http.Request, v any) error {
 }
 
 func badBody(err error) error {
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return Errorf(Usage, "", "the request is longer than %d bytes", maxBody)
+	if long, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return Errorf(Usage, "", "the request is longer than %d bytes", long.Limit)
 	}
 	return Errorf(Usage, "client and daemon may differ in version: meshkey version", "the request is not understood: %w", err)
 }

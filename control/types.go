@@ -320,6 +320,7 @@ type UngrantResult struct {
 	Envelope
 	Grant Grant `json:"grant"`
 	Spread
+	Warnings []Warning `json:"warnings,omitempty"`
 }
 
 func (*UngrantResult) SchemaName() string { return "meshkey.ungrant/1" }

@@ -9,9 +9,14 @@ type Decision struct {
 	From    string `json:"from"`
 	Target  string `json:"target"` // node/service
 	Reason  string `json:"reason"`
-	Grant   string `json:"grant,omitempty"` // the grant that allows it: "g-09 tag:dba -> */postgres"
-	Near    string `json:"near,omitempty"`  // the grant that almost does
-	Command string `json:"command,omitempty"`
+	Grant   string `json:"grant,omitempty"`   // the grant that allows it: "g-09 tag:dba -> */postgres"
+	Near    string `json:"near,omitempty"`    // the grant that almost does
+	Why     string `json:"why,omitempty"`     // what keeps that one from it, in a sentence
+	Command string `json:"command,omitempty"` // that would mend it
+
+	By      *Grant    `json:"by,omitempty"`      // the grant that allows it
+	Nearest *Grant    `json:"nearest,omitempty"` // the one of Near
+	At      time.Time `json:"at,omitzero"`       // the time that was asked about; zero: now
 }
 
 func (*Decision) SchemaName() string { return "meshkey.decision/1" }

@@ -1,8 +1,13 @@
 package mesh
 
 import (
+	"bytes"
+	"cmp"
 	"net/netip"
+	"slices"
 	"sort"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sovereignmesh/meshkey/keys"
@@ -155,6 +160,35 @@ func (n *Node) Services() []ServiceInfo {
 		s := n.services[name]
 		out = append(out, ServiceInfo{Name: s.name, Proto: s.proto, State: s.state, Streams: s.streams, Refused: s.refused})
 	}
+	return out
+}
+
+// StreamInfo is how many streams there are of one kind: a peer's to a service here, or this node's to a service of a peer.
+type StreamInfo struct {
+	Peer    keys.NodeID
+	Inbound bool
+	Service string
+	Count   int
+}
+
+// Streams lists the open streams, in the order of peers and services.
+func (n *Node) Streams() []StreamInfo {
+	counts := map[StreamInfo]int{}
+	n.streams.mu.Lock()
+	for _, p := range n.streams.peers {
+		for e := range p.streams {
+			counts[StreamInfo{Peer: e.peer, Inbound: e.inbound, Service: e.service}]++
+		}
+	}
+	n.streams.mu.Unlock()
+	out := make([]StreamInfo, 0, len(counts))
+	for s, count := range counts {
+		s.Count = count
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b StreamInfo) int {
+		return cmp.Or(bytes.Compare(a.Peer[:], b.Peer[:]), cmp.Compare(a.Service, b.Service), strings.Compare(strconv.FormatBool(a.Inbound), strconv.FormatBool(b.Inbound)))
+	})
 	return out
 }
 

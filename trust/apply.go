@@ -240,9 +240,7 @@ func (s *State) grant(c *chain, is *Issuer, o OpGrant) {
 	key := factKey{c.id, o.GID}
 	f := s.grantOf(key)
 	f.op, f.issuer, f.seq = o, c.index, c.seq
-	s.grants = s.grants.set(key, f)
-	byWho, _ := s.who.get(o.Who)
-	s.who = s.who.set(o.Who, byWho.set(key, struct{}{}))
+	s.setGrant(key, f)
 }
 
 func (s *State) succeed(c *chain, old, next keys.NodeID) {
@@ -291,7 +289,7 @@ func (s *State) remove(c *chain, e *Entry, is *Issuer, stray bool) (any bool) {
 			f := s.grantOf(key)
 			r.reason = o.Reason
 			f.removals = addRemoval(f.removals, r)
-			s.grants = s.grants.set(key, f)
+			s.setGrant(key, f)
 		}
 	}
 	return any

@@ -72,8 +72,11 @@ func deep(s *State) string {
 	}
 	for t, set := range s.who.all() {
 		p("who %v", t)
-		for k := range set.all() {
+		for k, same := range set.all() {
 			p(" %v", k)
+			for k := range same.all() {
+				p("  %v", k)
+			}
 		}
 	}
 	return string(out)

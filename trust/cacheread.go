@@ -289,10 +289,6 @@ func (r *stateReader) grants() {
 		if r.err != nil {
 			return
 		}
-		s.grants = s.grants.set(k, f)
-		if f.seq > 0 {
-			byWho, _ := s.who.get(f.op.Who)
-			s.who = s.who.set(f.op.Who, byWho.set(k, struct{}{}))
-		}
+		s.setGrant(k, f)
 	}
 }

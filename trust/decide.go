@@ -61,8 +61,8 @@ type NearMiss struct {
 type Decision struct {
 	Allowed bool
 	Reason  Reason
-	Grant   GrantRef // that allowed it
-	Near    *NearMiss
+	Grant   GrantRef  // that allowed it
+	Near    *NearMiss // only by Explain
 }
 
 func (s *State) grantFrom(k factKey, f *grantFacts) Grant {
@@ -99,12 +99,24 @@ func (s *State) Grant(r GrantRef) (Grant, bool) {
 // Decide says whether node from may open a service of node at. It is asked on at; from is the node of a proven key. Without a grant
 // that matches, the answer is no.
 func (s *State) Decide(from, at keys.NodeID, service string, now int64) Decision {
-	return s.decide(from, at, VerbOpen, service, now)
+	d, _ := s.decide(from, at, VerbOpen, service, now)
+	return d
+}
+
+// Explain is Decide for people: with a refusal for want of a grant comes the grant that nearly allows it. To look for that takes longer
+// than to decide, so nobody's request from afar is answered by it.
+func (s *State) Explain(from, at keys.NodeID, service string, now int64) Decision {
+	d, q := s.decide(from, at, VerbOpen, service, now)
+	if d.Reason == ReasonNoGrant {
+		d.Near = s.near(&q)
+	}
+	return d
 }
 
 // DecideEscalate says whether a request of node from may leave the mesh by a route of node at.
 func (s *State) DecideEscalate(from, at keys.NodeID, route string, now int64) Decision {
-	return s.decide(from, at, VerbEscalate, route, now)
+	d, _ := s.decide(from, at, VerbEscalate, route, now)
+	return d
 }
 
 // request is one question with everything about the two nodes that grants can name.
@@ -117,41 +129,81 @@ type request struct {
 	now     int64
 }
 
-func (s *State) decide(from, at keys.NodeID, verb Verb, service string, now int64) Decision {
+func (s *State) decide(from, at keys.NodeID, verb Verb, service string, now int64) (Decision, request) {
 	if service == "*" || checkService(service) != nil {
-		return Decision{Reason: ReasonService}
+		return Decision{Reason: ReasonService}, request{}
 	}
 	caller, why := s.principal(from, now)
 	if why != "" {
-		return Decision{Reason: why}
+		return Decision{Reason: why}, request{}
 	}
 	self, why := s.principal(at, now)
 	if why != "" {
-		return Decision{Reason: why}
+		return Decision{Reason: why}, request{}
 	}
-	q := request{who: []Target{AnyNode()}, at: self, ids: s.Predecessors(at), verb: verb, service: service, now: now}
+	q := request{who: append(make([]Target, 0, 8), AnyNode()), at: self, ids: s.Predecessors(at), verb: verb, service: service, now: now}
 	for _, id := range s.Predecessors(from) {
 		q.who = append(q.who, NodeTarget(id))
 	}
 	for _, t := range caller.Tags {
 		q.who = append(q.who, TagTarget(t))
 	}
-	var best factKey
-	found := false
-	for _, who := range q.who {
-		set, _ := s.who.get(who)
-		for k := range set.all() {
-			f, _ := s.grants.get(k)
-			// Of several the one with the lowest number answers, so that the audit log of equal requests is equal.
-			if s.counts(f.issuer, f.seq) && len(q.misses(f)) == 0 && (!found || compareFacts(k, best) < 0) {
-				best, found = k, true
+	if best, found := s.match(&q); found {
+		return Decision{Allowed: true, Reason: ReasonGranted, Grant: GrantRef{best.issuer, best.number}}, q
+	}
+	return Decision{Reason: ReasonNoGrant}, q
+}
+
+// match finds the grant that allows a request. Of several the one with the lowest number answers, so that the audit log of equal requests is
+// equal.
+func (s *State) match(q *request) (best factKey, found bool) {
+	type summed struct {
+		Target
+		sum uint64
+	}
+	on := append(make([]summed, 0, 8), summed{AnyNode(), AnyNode().hash()})
+	for _, id := range q.ids {
+		on = append(on, summed{NodeTarget(id), NodeTarget(id).hash()})
+	}
+	for _, t := range q.at.Tags {
+		on = append(on, summed{TagTarget(t), TagTarget(t).hash()})
+	}
+	names := [...]struct {
+		name string
+		sum  uint64
+	}{{q.service, nameKey(q.service).hash()}, {"*", nameKey("*").hash()}}
+	look := func(same pmap[endKey, *grantFacts]) {
+		for k, f := range same.all() {
+			if k.end != 0 && k.end <= q.now {
+				return // the rest ended before
+			}
+			if s.counts(f.issuer, f.seq) && q.allows(f) && (!found || compareFacts(k.fact, best) < 0) {
+				best, found = k.fact, true
 			}
 		}
 	}
-	if found {
-		return Decision{Allowed: true, Reason: ReasonGranted, Grant: GrantRef{best.issuer, best.number}}
+	for _, who := range q.who {
+		all, ok := s.who.get(who)
+		if !ok {
+			continue
+		}
+		if all.len() <= len(on) {
+			for k, same := range all.all() {
+				if k.service == q.service || k.service == "*" {
+					look(same)
+				}
+			}
+			continue
+		}
+		for _, t := range on {
+			for _, n := range names {
+				if same, ok := all.get(rightOf(t.Target, t.sum, q.verb, n.name, n.sum)); ok {
+					look(same)
+				}
+			}
+		}
 	}
-	return Decision{Reason: ReasonNoGrant, Near: s.near(&q)}
+	return best, found
 }
 
 func compareFacts(a, b factKey) int {
@@ -160,11 +212,11 @@ func compareFacts(a, b factKey) int {
 
 // principal is a node that may take part now.
 func (s *State) principal(id keys.NodeID, now int64) (Member, Reason) {
-	if _, revoked := s.Revoked(id); revoked {
-		return Member{}, ReasonRevoked
-	}
 	if m, ok := s.LiveMember(id, now); ok {
 		return m, ""
+	}
+	if _, revoked := s.Revoked(id); revoked {
+		return Member{}, ReasonRevoked
 	}
 	m, ok := s.Member(id)
 	switch {
@@ -176,8 +228,14 @@ func (s *State) principal(id keys.NodeID, now int64) (Member, Reason) {
 	return Member{}, ReasonNotMember
 }
 
-// misses lists what about a grant does not match; nothing means that it allows the request.
-func (q *request) misses(f *grantFacts) (list []Miss) {
+// allows reports whether a grant allows the request: nothing misses.
+func (q *request) allows(f *grantFacts) bool {
+	var room [5]Miss
+	return len(q.misses(f, room[:0])) == 0
+}
+
+// misses adds to a list what about a grant does not match; nothing means that it allows the request.
+func (q *request) misses(f *grantFacts, list []Miss) []Miss {
 	o := &f.op
 	if !slices.Contains(q.who, o.Who) {
 		list = append(list, MissWho)
@@ -226,7 +284,7 @@ func (s *State) near(q *request) *NearMiss {
 		if !s.counts(f.issuer, f.seq) || f.op.What.Verb != q.verb {
 			continue
 		}
-		miss := q.misses(f)
+		miss := q.misses(f, nil)
 		if len(miss) != 1 {
 			continue
 		}

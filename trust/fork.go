@@ -140,7 +140,7 @@ func (s *State) dropStrays(c *chain) {
 func (s *State) rewrite(keep func(issuer int, seq uint64) bool, keepRemoval func(removal) (removal, bool)) {
 	o := *s
 	s.nodes, s.certs, s.grants = pmap[nodeKey, nodeFacts]{}, pmap[factKey, []removal]{}, pmap[factKey, *grantFacts]{}
-	s.names, s.who = pmap[nameKey, nameFacts]{}, pmap[Target, pmap[factKey, struct{}]]{}
+	s.names, s.who = pmap[nameKey, nameFacts]{}, pmap[Target, rights]{}
 	removals := func(list []removal) (out []removal) {
 		for _, r := range list {
 			if r, ok := keepRemoval(r); ok {
@@ -180,11 +180,9 @@ func (s *State) rewrite(keep func(issuer int, seq uint64) bool, keepRemoval func
 		n := &grantFacts{removals: removals(f.removals)}
 		if f.seq != 0 && keep(f.issuer, f.seq) {
 			n.op, n.issuer, n.seq = f.op, f.issuer, f.seq
-			byWho, _ := s.who.get(f.op.Who)
-			s.who = s.who.set(f.op.Who, byWho.set(k, struct{}{}))
 		}
 		if n.seq != 0 || n.removals != nil {
-			s.grants = s.grants.set(k, n)
+			s.setGrant(k, n)
 		}
 	}
 }

@@ -424,7 +424,7 @@ func TestDefaultDeny(t *testing.T) {
 	w := newWorld(t, 1, "a")
 	a := w.writer("a")
 	s := must(t, w.start, a.add(a.enroll("one"), a.enroll("two")))
-	if d := s.Decide(nodeID("one"), nodeID("two"), "x", now1); d.Allowed || d.Reason != ReasonNoGrant || d.Near != nil {
+	if d := s.Explain(nodeID("one"), nodeID("two"), "x", now1); d.Allowed || d.Reason != ReasonNoGrant || d.Near != nil {
 		t.Fatalf("%+v", d)
 	}
 	s = must(t, s, a.add(a.grant(AnyNode(), AnyNode(), "*")))
@@ -461,18 +461,18 @@ func TestGrantWindowAndUngrant(t *testing.T) {
 	g.NotBefore, g.NotAfter = now1, now1+100
 	s := must(t, w.start, a.add(a.enroll("one"), a.enroll("two"), g))
 	for now, want := range map[int64]Miss{now1 - 1: MissNotYet, now1: "", now1 + 99: "", now1 + 100: MissExpired} {
-		d := s.Decide(nodeID("one"), nodeID("two"), "x", now)
+		d := s.Explain(nodeID("one"), nodeID("two"), "x", now)
 		if d.Allowed != (want == "") || !d.Allowed && (d.Near == nil || d.Near.Why != want) {
 			t.Errorf("%d: %+v", now-now1, d)
 		}
 	}
 	s = must(t, s, b.add(OpUngrant{Issuer: a.key.Public(), GID: g.GID, Reason: 3}))
-	if d := s.Decide(nodeID("one"), nodeID("two"), "x", now1); d.Allowed || d.Near.Why != MissRemoved || d.Near.Grant.Removed.Reason != 3 {
+	if d := s.Explain(nodeID("one"), nodeID("two"), "x", now1); d.Allowed || d.Near.Why != MissRemoved || d.Near.Grant.Removed.Reason != 3 {
 		t.Fatalf("%+v", d)
 	}
 	// The removal may come first.
 	s = must(t, w.start, b.all[0], a.all[0])
-	if d := s.Decide(nodeID("one"), nodeID("two"), "x", now1); d.Allowed {
+	if d := s.Explain(nodeID("one"), nodeID("two"), "x", now1); d.Allowed {
 		t.Fatal("an ungrant that came first was lost")
 	}
 	got, ok := s.Grant(GrantRef{a.key.Public(), g.GID})
@@ -487,13 +487,13 @@ func TestNearestGrant(t *testing.T) {
 	s := must(t, w.start, a.add(a.enroll("lap", "laptop"), a.enroll("srv")))
 	check := func(want Miss, gid uint64) {
 		t.Helper()
-		d := s.Decide(nodeID("lap"), nodeID("srv"), "pg", now1)
+		d := s.Explain(nodeID("lap"), nodeID("srv"), "pg", now1)
 		if d.Allowed || d.Near == nil || d.Near.Why != want || d.Near.Grant.Ref.GID != gid {
 			t.Fatalf("%+v %+v", d, d.Near)
 		}
 	}
 	s = must(t, s, a.add(a.grant(TagTarget("dba"), NodeTarget(nodeID("lap")), "pg"))) // two parts miss: never near
-	if d := s.Decide(nodeID("lap"), nodeID("srv"), "pg", now1); d.Near != nil {
+	if d := s.Explain(nodeID("lap"), nodeID("srv"), "pg", now1); d.Near != nil {
 		t.Fatalf("%+v", d.Near)
 	}
 	s = must(t, s, a.add(a.grant(AnyNode(), AnyNode(), "ollama")))

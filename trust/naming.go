@@ -68,6 +68,18 @@ func (s *State) ByPrefix(p keys.NodePrefix) (ids []keys.NodeID) {
 	return ids
 }
 
+// Heir is the key that has a node's place now: its own, or that of the last rotation.
+func (s *State) Heir(id keys.NodeID) keys.NodeID {
+	for range MaxRotations {
+		next, ok := s.SuccessorOf(id)
+		if !ok {
+			return id
+		}
+		id = next
+	}
+	return id
+}
+
 // Lineage returns a node, the rotated keys whose place it has taken, and those that have taken its own.
 func (s *State) Lineage(id keys.NodeID) []keys.NodeID {
 	last := id

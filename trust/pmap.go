@@ -3,7 +3,6 @@ package trust
 import (
 	"cmp"
 	"encoding/binary"
-	"hash/fnv"
 	"iter"
 	"math/bits"
 	"slices"
@@ -154,6 +153,41 @@ func (n *pnode[K, V]) set(h uint64, shift uint, l pleaf[K, V]) (_ *pnode[K, V], 
 	return &c, true
 }
 
+// del returns a map without k.
+func (m pmap[K, V]) del(k K) pmap[K, V] {
+	if _, ok := m.get(k); !ok {
+		return m
+	}
+	return pmap[K, V]{root: m.root.del(k.hash(), 0, k), n: m.n - 1}
+}
+
+// del returns the node without a key that is below it, or nil if nothing else is.
+func (n *pnode[K, V]) del(h uint64, shift uint, k K) *pnode[K, V] {
+	c := *n
+	if shift >= 64 {
+		c.leaves = without(n.leaves, slices.IndexFunc(n.leaves, func(l pleaf[K, V]) bool { return l.key == k }))
+	} else {
+		i := pindex(h, shift)
+		bit := uint32(1) << i
+		if n.leafBits&bit != 0 {
+			c.leafBits &^= bit
+			c.leaves = without(n.leaves, below(n.leafBits, i))
+		} else {
+			at := below(n.subBits, i)
+			if sub := n.subs[at].del(h, shift+pbits, k); sub != nil {
+				c.subs = with(n.subs, at, sub, true)
+			} else {
+				c.subBits &^= bit
+				c.subs = without(n.subs, at)
+			}
+		}
+	}
+	if len(c.leaves)+len(c.subs) == 0 {
+		return nil
+	}
+	return &c
+}
+
 // buildPmap makes a map of keys that are all different, without the garbage of making it one by one. It sorts the list.
 func buildPmap[K pkey, V any](list []pleaf[K, V]) pmap[K, V] {
 	if len(list) == 0 {
@@ -251,9 +285,11 @@ func (k nodeKey) hash() uint64 { return binary.BigEndian.Uint64(k[:]) }
 func (k hashKey) hash() uint64 { return binary.BigEndian.Uint64(k[:]) }
 
 func (k nameKey) hash() uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(k))
-	return h.Sum64()
+	h := uint64(14695981039346656037) // FNV-1a, without the garbage of a hash.Hash
+	for i := range len(k) {
+		h = (h ^ uint64(k[i])) * 1099511628211
+	}
+	return h
 }
 
 // hash reverses the bits: numbers in a row then differ at the top and share no long path.
@@ -261,6 +297,15 @@ func (k seqKey) hash() uint64 { return bits.Reverse64(uint64(k)) }
 
 func (k factKey) hash() uint64 {
 	return binary.BigEndian.Uint64(k.issuer[:]) ^ bits.Reverse64(k.number)
+}
+
+// hash begins with the end, the latest first and no end before all: a walk meets those that are over last.
+func (k endKey) hash() uint64 {
+	var before uint64
+	if k.end != 0 {
+		before = uint64(maxTime-k.end) + 1
+	}
+	return before<<23 | k.fact.hash()>>41
 }
 
 func (t Target) hash() uint64 {

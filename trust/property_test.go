@@ -203,6 +203,11 @@ func TestPmapIsAMap(t *testing.T) {
 				next.want[a] = b
 			}
 			next.want[k] = i
+			if rapid.IntRange(0, 2).Draw(rt, "del") == 0 {
+				k := badKey(rapid.IntRange(0, 60).Draw(rt, "gone"))
+				next.m = next.m.del(k)
+				delete(next.want, k)
+			}
 			old = append(old, cur)
 			cur = next
 		}

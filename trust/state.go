@@ -26,9 +26,9 @@ type State struct {
 	nodes   pmap[nodeKey, nodeFacts]
 	certs   pmap[factKey, []removal] // single certificates that were taken back
 	grants  pmap[factKey, *grantFacts]
-	names   pmap[nameKey, nameFacts]              // every node ever enrolled under the name
-	who     pmap[Target, pmap[factKey, struct{}]] // grants by their left side
-	tagSets pmap[nameKey, *[]string]              // of many members with the same tags only one has them
+	names   pmap[nameKey, nameFacts] // every node ever enrolled under the name
+	who     pmap[Target, rights]     // grants not taken back by both sides: right.go
+	tagSets pmap[nameKey, *[]string] // of many members with the same tags only one has them
 
 	epoch uint64
 }

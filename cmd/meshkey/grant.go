@@ -29,7 +29,7 @@ func newGrant(c *cli) *cobra.Command {
 		Use:   "grant WHO WHAT",
 		Short: "Let somebody use a service",
 		Example: `  meshkey grant laptop gpu1/ollama --for 8h
-  meshkey grant tag:dba "*/postgres" --note "on call"
+  meshkey grant tag:dba "*/postgres" --reason "on call"
   meshkey grant any nas/wiki`,
 		Long: `WHO is a node, tag:NAME or any. WHAT is NODE/SERVICE, tag:NAME/SERVICE or SERVICE on any node; * is every service or node.
 A name is resolved now: the grant holds the node's id. Everything not granted is denied.`,
@@ -43,7 +43,9 @@ A name is resolved now: the grant holds the node's id. Everything not granted is
 	f.StringVar(&o.For, "for", "", "how `long`: 30m, 8h, 90d (default: until ungranted)")
 	f.StringVar(&o.From, "from", "", "begin at this `time`, not now")
 	f.StringVar(&o.Until, "until", "", "end at this `time`")
-	f.StringVar(&o.Note, "note", "", "why, for those who read it later")
+	f.StringVar(&o.Note, "reason", "", "`why`, for those who read it later")
+	f.StringVar(&o.Note, "note", "", "")
+	f.Lookup("note").Hidden = true // the earlier name
 	f.StringVar(&o.Wait, "wait", defaultWait, "wait up to this `time` for peers to acknowledge")
 	return cmd
 }
@@ -72,7 +74,7 @@ func runGrant(ctx context.Context, c *cli, o grantOptions, now time.Time) error 
 		r.NotAfter = begin.Add(d).Truncate(time.Second)
 	}
 	if !r.NotAfter.IsZero() && !r.NotAfter.After(now) {
-		return control.Errorf(control.Usage, "", "the grant would have ended before it begins")
+		return control.Errorf(control.Usage, "", "the grant would have ended before it begins: it would end %s; --for 2h is two hours from now", moment(r.NotAfter))
 	}
 	if r.WaitMS, err = waitMS(o.Wait); err != nil {
 		return err

@@ -28,14 +28,27 @@ func TestOperating(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts daemons")
 	}
-	text, err := os.ReadFile("../../docs/operating.md")
+	t.Parallel()
+	runDocument(t, "../../docs/operating.md", 25)
+}
+
+// TestPolicyDocument runs docs/policy.md in the same way; a block of "toml NAME" is a file.
+func TestPolicyDocument(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts daemons")
+	}
+	t.Parallel()
+	runDocument(t, "../../docs/policy.md", 14)
+}
+
+func runDocument(t *testing.T, name string, least int32) {
+	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Parallel()
 	var ran atomic.Int32
 	t.Cleanup(func() {
-		if n := ran.Load(); n < 25 && !t.Failed() {
+		if n := ran.Load(); n < least && !t.Failed() {
 			t.Errorf("only %d commands of the document ran", n)
 		}
 	})
@@ -62,8 +75,8 @@ type operator struct {
 var directive = regexp.MustCompile(`^<!-- (.*) -->$`)
 
 func (o *operator) chapter(body string) (ran int) {
-	in := false
-	var want []string
+	in, file := false, ""
+	var want, lines []string
 	var out string
 	check := func() {
 		for _, w := range want {
@@ -82,6 +95,15 @@ func (o *operator) chapter(body string) (ran int) {
 		switch d := directive.FindStringSubmatch(line); {
 		case d != nil:
 			o.happen(d[1])
+		case strings.HasPrefix(line, "```toml "):
+			file, lines = strings.TrimPrefix(line, "```toml "), nil
+		case file != "" && line == "```":
+			if err := os.WriteFile(filepath.Join(o.dir, file), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+				o.t.Fatal(err)
+			}
+			file = ""
+		case file != "":
+			lines = append(lines, line)
 		case line == "```console":
 			in = true
 		case line == "```":
@@ -114,7 +136,7 @@ func (o *operator) command(host, line string) string {
 	case verb == "keys new" && args[2] == "root":
 		args = append(args, "--to", o.recipient())
 	case strings.HasPrefix(line, "root sign"), strings.HasPrefix(line, "root stale"), line == "doctor --reset-time-floor", strings.HasPrefix(line, "root issuer add"), strings.HasPrefix(line, "root accept HASH"),
-		strings.HasPrefix(line, "root issuer cutoff") && !strings.Contains(line, "--dry-run"), (args[0] == "revoke" || line == "rotate" || args[0] == "leave") && !strings.Contains(line, "--dry-run"):
+		strings.HasPrefix(line, "root issuer cutoff") && !strings.Contains(line, "--dry-run"), (args[0] == "revoke" || line == "rotate" || args[0] == "leave" || strings.HasPrefix(line, "policy apply")) && !strings.Contains(line, "--dry-run"):
 		args = append(args, "--yes")
 	}
 	stdout, stderr, code := o.run(host, args...)
@@ -218,6 +240,8 @@ func (o *operator) happen(what string) {
 	switch what {
 	case "mesh":
 		o.mesh()
+	case "members":
+		o.members()
 	case "stop nas":
 		o.at["nas"].stop()
 	case "laptop":
@@ -264,6 +288,18 @@ func (o *operator) mesh() {
 	o.must("pi4", "enroll", "--yes", inv.Text)
 	o.start("pi4")
 	o.eventually("nas and pi4 meet", func() bool { return o.sees("nas", "pi4") && o.sees("pi4", "nas") })
+}
+
+// members are nas, and machines it has let in that are off: a laptop of a developer and a machine with a graphics card.
+func (o *operator) members() {
+	o.t.Helper()
+	o.mesh()
+	for name, tag := range map[string]string{"laptop": "dev", "gpu1": "gpu"} {
+		o.machine(name)
+		var inv control.InviteResult
+		o.document("nas", &inv, "invite", name, "--tag", tag)
+		o.must(name, "enroll", "--yes", inv.Text)
+	}
 }
 
 // laptop is a third machine, which may use a service of nas. Its owner has it no more.

@@ -23,7 +23,7 @@ func verbs(c *cli) []group {
 		{"Start", []*cobra.Command{newInit(c), newInvite(c), newEnroll(c), newPending(c), newApprove(c), newDeny(c), newDemo(c)}},
 		{"Use", []*cobra.Command{newStatus(c), newPeers(c), newServices(c), newConnect(c)}},
 		{"Offer", []*cobra.Command{newExpose(c), newUnexpose(c)}},
-		{"Allow", []*cobra.Command{newGrant(c), newUngrant(c), newGrants(c)}},
+		{"Allow", []*cobra.Command{newGrant(c), newUngrant(c), newGrants(c), newCan(c), newPolicy(c)}},
 		{"Review", []*cobra.Command{newAudit(c)}},
 		{"Operate", []*cobra.Command{
 			newDaemon(c), newDoctor(c), newRevoke(c), newRotate(c), newLeave(c), newRepin(c), newRootVerb(c), newKeys(c), newMetrics(c), newVersion(c),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,6 +47,7 @@ func runUngrant(ctx context.Context, c *cli, o ungrantOptions) error {
 	return c.print(res, func() {
 		c.say("Taken back: %s  %s", clean(res.Grant.ID), clean(grantText(res.Grant)))
 		c.say("%s.", clean(spread(res.Spread)))
+		c.warn(res.Warnings)
 		c.say("Undo: %s", clean(regrant(res.Grant, time.Now())))
 	})
 }
@@ -56,15 +58,19 @@ func regrant(g control.Grant, now time.Time) string {
 	if !g.NotAfter.IsZero() && g.NotAfter.After(now) {
 		s += " --until " + g.NotAfter.UTC().Format(time.RFC3339)
 	}
+	if g.NotBefore.After(now) {
+		s += " --from " + g.NotBefore.UTC().Format(time.RFC3339)
+	}
+	if g.Note != "" {
+		s += " --reason " + quoteArg(g.Note)
+	}
 	return s
 }
 
-// quoteArg quotes what a shell would read as a pattern.
+// quoteArg quotes what a shell would not take as one plain word.
 func quoteArg(s string) string {
-	for _, r := range s {
-		if r == '*' || r == ' ' {
-			return "'" + s + "'"
-		}
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:,@+") == "" {
+		return s
 	}
-	return s
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -40,6 +40,8 @@ type Fake struct {
 	Already, Told bool
 	// Warnings are those of Status.
 	Warnings []control.Warning
+	// LockOut is that of PolicyFile.
+	LockOut string
 	// Expiring are the coming ends of Status.
 	Expiring []control.Expiry
 	// Unsure are the warnings of Resolve and of Expose, and what Grant knows of the service's offer.
@@ -151,8 +153,18 @@ func (f *Fake) Grants(_ context.Context, q control.GrantsQuery) (*control.Grants
 	return &control.Grants{Grants: []control.Grant{grant()}}, f.call("Grants", control.Caller{}, q)
 }
 
+// Decide lets laptop use what it is granted, and nothing else.
 func (f *Fake) Decide(_ context.Context, r control.DecideRequest) (*control.Decision, error) {
-	return &control.Decision{From: r.From, Target: r.Target, Reason: "no grant matches"}, f.call("Decide", control.Caller{}, r)
+	g := grant()
+	d := &control.Decision{From: r.From, Target: r.Target, At: r.At}
+	if r.From == g.Who && r.Target == g.What {
+		d.Allowed, d.Reason, d.Grant, d.By = true, "granted", "g-18 laptop -> gpu1/ollama", &g
+		return d, f.call("Decide", control.Caller{}, r)
+	}
+	d.Reason, d.Near, d.Why = "no grant matches", "g-09 tag:dba -> */postgres", "g-09 is for tag:dba; laptop has tag:dev"
+	d.Nearest = &control.Grant{ID: "g-09", Who: "tag:dba", What: "*/postgres", State: "active"}
+	d.Command = "meshkey grant " + r.From + " " + r.Target
+	return d, f.call("Decide", control.Caller{}, r)
 }
 
 // Metrics has one figure, and a label that tries to be more than one.
@@ -196,6 +208,20 @@ func (f *Fake) Grant(_ context.Context, by control.Caller, r *control.GrantReque
 
 func (f *Fake) Ungrant(_ context.Context, by control.Caller, r *control.UngrantRequest) (*control.UngrantResult, error) {
 	return &control.UngrantResult{Grant: grant(), Spread: spread()}, f.call("Ungrant", by, *r)
+}
+
+// PolicyFile takes a grant back, closes a stream, and asks for nothing.
+func (f *Fake) PolicyFile(_ context.Context, by control.Caller, r *control.PolicyRequest) (*control.PolicyResult, error) {
+	res := &control.PolicyResult{
+		Policy: "main", Plan: "0102030405060708", Changed: true, Kept: 2, Removed: []control.PolicyGrant{{Grant: grant()}}, LostAll: 1,
+		Lost: []control.Access{{From: "laptop", Target: "gpu1/ollama"}}, Closes: []control.Access{{From: "laptop", Target: "gpu1/ollama", Streams: 2}},
+		LockOut: f.LockOut, Done: r.Mode == control.PolicyApply,
+	}
+	if res.Done {
+		s := spread()
+		res.Spread = &s
+	}
+	return res, f.call("PolicyFile", by, fmt.Sprintf("mode=%s plan=%s force=%v", r.Mode, r.Plan, r.Force))
 }
 
 // RotateGroup makes the third generation.

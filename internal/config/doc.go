@@ -22,6 +22,21 @@
 //
 // One bad file does not keep the other services down: loading returns what is good and says what is not.
 //
+// # Policy files
+//
+// What `meshkey policy` reads, at most 256 KiB. Every error tells line and column. There are no other keys and no tables but these:
+//
+//	name = "main"                    the policy's name: it owns the grants it has made; optional
+//	[[grant]]                        at most 2,000, lists multiplied
+//	who    = "tag:dba" | [ … ]       machine, tag:NAME, any
+//	what   = "*/postgres" | [ … ]    NODE/SERVICE, tag:NAME/SERVICE, SERVICE
+//	reason = "…"                     one line, at most 128 bytes; optional
+//	from, until = 2027-01-01T00:00:00Z   in whole seconds, with a zone; optional
+//	[[test]]                         at most 1,000
+//	who    = …                       as above
+//	allow, deny = …                  as what, each naming its service
+//	at     = 2027-01-01T00:00:00Z    optional: now
+//
 // # Places
 //
 //	            root                        user

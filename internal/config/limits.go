@@ -1,5 +1,8 @@
 package config
 
+// DefaultPolicy is the name of a policy that does not say its name.
+const DefaultPolicy = "main"
+
 const (
 	// maxFile bounds meshkey.toml: a hand-written file of 64 seeds has 3 KB.
 	maxFile = 64 << 10
@@ -23,6 +26,15 @@ const (
 	maxAllow = 64
 	// maxSubject bounds one of them: a node id in its longest text form.
 	maxSubject = 256
+	// MaxPolicyFile bounds a policy file: a thousand grants, each with a reason, in a table of its own.
+	MaxPolicyFile = 256 << 10
+	// MaxPolicyGrants bounds what a policy grants, its lists multiplied: an apply writes them all at once, in a few dozen entries.
+	MaxPolicyGrants = 2000
+	// maxPolicyTests and maxPolicyList bound the tests of a policy and each of its lists.
+	maxPolicyTests = 1000
+	maxPolicyList  = 256
+	// MaxPolicyReason leaves room for the mark of the policy in a grant's note of 200 bytes: "policy:", a name of 63, a space.
+	MaxPolicyReason = 128
 	// maxPath bounds a path given by hand.
 	maxPath = 4096
 )

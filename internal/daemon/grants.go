@@ -8,23 +8,14 @@ import (
 	"time"
 
 	"github.com/sovereignmesh/meshkey/control"
+	"github.com/sovereignmesh/meshkey/internal/policy"
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
 // A grant names keys. What it means to a person follows the key it named to the one that has taken its place, and ends with that.
 
-// heir is the key that has a node's place now: its own, or that of the last rotation.
-func heir(st *trust.State, id keys.NodeID) keys.NodeID {
-	for range trust.MaxRotations {
-		next, ok := st.SuccessorOf(id)
-		if !ok {
-			return id
-		}
-		id = next
-	}
-	return id
-}
+func heir(st *trust.State, id keys.NodeID) keys.NodeID { return st.Heir(id) }
 
 // sameTarget reports whether two targets mean the same, whichever key of a machine they name.
 func sameTarget(st *trust.State, a, b trust.Target) bool {
@@ -204,7 +195,8 @@ func (d *Daemon) standing(who trust.Target, what trust.What, notAfter int64) (sa
 		if !g.InForce(now) || g.What.Service != what.Service || g.What.Verb != what.Verb || !sameTarget(st, g.Who, who) || !sameTarget(st, g.What.Target, what.Target) {
 			continue
 		}
-		if g.NotAfter == notAfter {
+		// One of a policy file goes with that file: by hand it is given beside it.
+		if g.NotAfter == notAfter && policy.OwnerOf(g.Note) == "" {
 			same = &g
 		}
 		if longest == nil || longest.NotAfter != 0 && (g.NotAfter == 0 || g.NotAfter > longest.NotAfter) {

@@ -10,8 +10,7 @@ import (
 
 	"github.com/sovereignmesh/meshkey/audit"
 	"github.com/sovereignmesh/meshkey/control"
-	"github.com/sovereignmesh/meshkey/keys"
-	"github.com/sovereignmesh/meshkey/mesh"
+	"github.com/sovereignmesh/meshkey/internal/policy"
 	"github.com/sovereignmesh/meshkey/trust"
 )
 
@@ -50,71 +49,6 @@ func (d *Daemon) grantID(r trust.GrantRef) string {
 	return r.String() + "." + r.Issuer.String()[:8]
 }
 
-// Decide implements control.Viewer.
-func (d *Daemon) Decide(_ context.Context, r control.DecideRequest) (*control.Decision, error) {
-	from := d.key.NodeID()
-	if r.From != "" {
-		var err error
-		if from, err = d.resolve(r.From); err != nil {
-			return nil, err
-		}
-	}
-	t, err := d.node.Lookup(r.Target)
-	if err != nil {
-		return nil, d.dialError(r.Target, err)
-	}
-	now := d.trustNow()
-	if !r.At.IsZero() {
-		now = r.At.Unix()
-	}
-	return d.decision(from, t, now), nil
-}
-
-// decision asks the log held here, and finds the grant that almost allows.
-func (d *Daemon) decision(from keys.NodeID, t mesh.Target, now int64) *control.Decision {
-	dec := d.store.Current().Decide(from, t.Node, t.Service, now)
-	c := &control.Decision{
-		Allowed: dec.Allowed, From: d.word(from), Target: d.word(t.Node) + "/" + t.Service, Reason: reasonText(dec.Reason),
-	}
-	if dec.Allowed {
-		if g, ok := d.store.Current().Grant(dec.Grant); ok {
-			c.Grant = d.grantLine(g)
-		}
-		return c
-	}
-	if dec.Near != nil {
-		c.Near = d.grantLine(dec.Near.Grant) + missText(dec.Near.Why)
-	}
-	c.Command = fmt.Sprintf("meshkey grant %s %s", c.From, c.Target)
-	return c
-}
-
-func (d *Daemon) grantLine(g trust.Grant) string {
-	return d.grantID(g.Ref) + " " + d.text(g.Who) + " -> " + d.what(g.What)
-}
-
-func reasonText(r trust.Reason) string {
-	switch r {
-	case trust.ReasonNoGrant:
-		return "no grant matches"
-	case trust.ReasonGranted:
-		return "granted"
-	}
-	return strings.ReplaceAll(string(r), "-", " ")
-}
-
-func missText(m trust.Miss) string {
-	switch m {
-	case trust.MissNotYet:
-		return ", not in force yet"
-	case trust.MissExpired:
-		return ", expired"
-	case trust.MissRemoved:
-		return ", taken back"
-	}
-	return ""
-}
-
 // Grant implements control.Policy.
 func (d *Daemon) Grant(ctx context.Context, by control.Caller, r *control.GrantRequest) (*control.GrantResult, error) {
 	sub, err := control.ParseSubject(r.Who)
@@ -133,12 +67,18 @@ func (d *Daemon) Grant(ctx context.Context, by control.Caller, r *control.GrantR
 	if err != nil {
 		return nil, err
 	}
+	if strings.HasPrefix(r.Note, policy.Mark) {
+		return nil, control.Errorf(control.Usage, "say the reason in other words", "a reason that begins with %q marks the grants of a policy file, which takes them back", policy.Mark)
+	}
 	var notBefore, notAfter int64
 	if !r.NotBefore.IsZero() {
 		notBefore = r.NotBefore.Unix()
 	}
 	if !r.NotAfter.IsZero() {
-		notAfter = r.NotAfter.Unix()
+		// A clock that was set back may stand before the end of what is over by the mesh's time.
+		if notAfter = r.NotAfter.Unix(); notAfter <= d.trustNow() {
+			return nil, control.Errorf(control.Usage, "", "the grant would be over at once: it would end %s", r.NotAfter.UTC().Format(time.RFC3339))
+		}
 	}
 	what := trust.What{Target: on, Service: res.Service}
 	same, longest := d.standing(who, what, notAfter)
@@ -225,5 +165,9 @@ func (d *Daemon) Ungrant(ctx context.Context, by control.Caller, r *control.Ungr
 	if err != nil {
 		return nil, err
 	}
-	return &control.UngrantResult{Grant: doc, Spread: d.spread(ctx, c, r.WaitMS)}, nil
+	res := &control.UngrantResult{Grant: doc, Spread: d.spread(ctx, c, r.WaitMS)}
+	if name := policy.OwnerOf(g.Note); name != "" {
+		res.Warnings = append(res.Warnings, control.Warning{Code: "policy-owned", Text: fmt.Sprintf("it is of the policy %q: the next apply of that file makes it again", name), Next: "remove it from the file as well"})
+	}
+	return res, nil
 }
