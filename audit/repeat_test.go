@@ -139,6 +139,7 @@ func TestRepeatTableIsShared(t *testing.T) {
 			}
 		}
 		ask(600) // enough to fill a table without that bound
+		synctest.Wait()
 		if kinds := len(l.denials.alike.m); kinds > repeatActorKinds {
 			t.Fatalf("one actor has %d kinds in memory", kinds)
 		}

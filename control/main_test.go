@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 	os.Exit(testrun.Leaks{Tests: m, Of: []string{"meshkey/", "net/http.(*conn)"}}.Run())
 }
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 func wait[T any](t *testing.T, what string, ch <-chan T) T {
 	t.Helper()

@@ -51,10 +51,10 @@ func TestBurst(t *testing.T) {
 		dialing.Go(func() {
 			laptop.Do(func() {
 				for i := d; i < clients; i += dialers {
-					if conns[i], errs[i] = net.DialTimeout("tcp", addr, 20*time.Second); errs[i] != nil {
+					if conns[i], errs[i] = net.DialTimeout("tcp", addr, patience); errs[i] != nil {
 						return
 					}
-					conns[i].SetDeadline(time.Now().Add(60 * time.Second))
+					conns[i].SetDeadline(time.Now().Add(2 * patience))
 				}
 			})
 		})

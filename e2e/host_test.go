@@ -78,7 +78,7 @@ func (h *host) meshkey(ctx context.Context, args ...string) *exec.Cmd {
 // run runs a command to its end.
 func (h *host) run(args ...string) (stdout, stderr string, code int) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(h.t.Context(), 2*patience)
 	defer cancel()
 	cmd := h.meshkey(ctx, args...)
 	var out, words bytes.Buffer
@@ -146,7 +146,7 @@ func (h *host) start() {
 	h.hold, h.done = w, make(chan error, 1)
 	go func(c *exec.Cmd, done chan error) { done <- c.Wait() }(h.cmd, h.done)
 	h.t.Cleanup(h.kill)
-	if err := h.client.WaitReady(h.t.Context(), 20*time.Second); err != nil {
+	if err := h.client.WaitReady(h.t.Context(), patience); err != nil {
 		b, _ := os.ReadFile(h.path("log"))
 		h.t.Fatalf("%s: the daemon does not serve: %v\n%s", h.name, err, b)
 	}
@@ -178,7 +178,7 @@ func (h *host) stop() {
 		if err != nil {
 			h.t.Fatalf("%s: the daemon ended with %v", h.name, err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		h.t.Fatalf("%s: the daemon does not stop", h.name)
 	}
 	h.cmd = nil
@@ -232,7 +232,7 @@ func (h *host) audit(code string) []control.AuditRecord {
 // audited waits for n records of one code: what needs not be durable before its effect is written within a second.
 func (h *host) audited(code string, n int) (records []control.AuditRecord) {
 	h.t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -245,6 +245,9 @@ func (h *host) audited(code string, n int) (records []control.AuditRecord) {
 		<-tick.C
 	}
 }
+
+// patience is how long what takes a second may take on a machine that does other things meanwhile.
+const patience = time.Minute
 
 // eventually polls; the deadline is ten times what is promised, and the real time is printed and returned.
 func eventually(t *testing.T, what string, promised time.Duration, ok func() bool) time.Duration {

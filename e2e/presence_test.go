@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
@@ -84,7 +86,7 @@ func (h *host) noUDP() {
 func TestFrozenPeer(t *testing.T) {
 	testrun.Scenario(t)
 	t.Parallel()
-	const slack = 300 * time.Millisecond // the core's timers are exact; this is the lateness of a loaded machine
+	slack := 300 * time.Millisecond // the core's timers are exact; this, and what stalls add, is the lateness of a loaded machine
 	nas, gpu, laptop := mesh3(t)
 	rest(t, 4*time.Second, func() {}) // the burst and its answers are over
 	c := gpu.Capture("eth0", "udp or tcp port 7477")
@@ -98,22 +100,25 @@ func TestFrozenPeer(t *testing.T) {
 		return false
 	})
 	gpu.signal(syscall.SIGSTOP)
-	frozen := time.Now()
+	frozen, longest := time.Now(), testrun.LongestStall(t)
 	for _, h := range []*host{nas, laptop} {
 		eventually(t, h.name+" prunes gpu1", 21*time.Second, func() bool { return len(h.audit("peer.prune")) > 0 })
 	}
+	slack += longest()
 	for _, h := range []*host{nas, laptop} {
 		pruned := h.audit("peer.prune")
-		if len(pruned) != 1 || pruned[0].DurationMS < 20000 || pruned[0].DurationMS > 21000 {
+		if len(pruned) != 1 || pruned[0].DurationMS < 20000 || pruned[0].DurationMS > 20700+slack.Milliseconds() {
 			t.Errorf("%s: pruned %+v, promised once at 20 to 21 s", h.name, pruned)
 		}
-		if p, ok := h.peer("gpu1"); !ok || p.State == "up" || p.Session != "" {
-			t.Errorf("%s: gpu1 is %+v after it was pruned", h.name, p)
-		}
-		if closed := h.audited("session.close", 1); closed[0].Actor != "gpu1" {
-			t.Errorf("%s: closed %+v", h.name, closed)
-		}
-		t.Logf("%s: pruned after %d ms (promised 20 to 21 s), %s", h.name, pruned[0].DurationMS, pruned[0].Before)
+		eventually(t, h.name+" has no session with gpu1", time.Second, func() bool {
+			p, ok := h.peer("gpu1")
+			return ok && p.State != "up" && p.Session == ""
+		})
+		// One of two sessions that were dialled at once may have closed before.
+		eventually(t, h.name+" has recorded that it closed gpu1's", time.Second, func() bool {
+			return slices.ContainsFunc(h.audit("session.close"), func(r control.AuditRecord) bool { return r.Actor == "gpu1" && r.Reason != "duplicate" })
+		})
+		t.Logf("%s: pruned after %d ms (promised 20 to 21 s; slack %v), %s", h.name, pruned[0].DurationMS, slack, pruned[0].Before)
 	}
 
 	// The last thing gpu1 said that nas could hear, and what nas asked it after that.
@@ -157,7 +162,7 @@ func TestBeaconsBlockedOnOneHost(t *testing.T) {
 	addr := allow(t, nas, gpu, laptop, "web", gpu.web())
 	count, broken := ticks(t, laptop.dial(addr))
 	gpu.noUDP()
-	was := count.Load()
+	was, stalls := count.Load(), testrun.Stalls(t)
 	rest(t, 45*time.Second, func() {
 		nobodyPruned(t, nas, gpu, laptop)
 		for _, h := range []*host{nas, laptop} {
@@ -170,8 +175,8 @@ func TestBeaconsBlockedOnOneHost(t *testing.T) {
 			t.Fatalf("the stream broke: %v", err)
 		}
 	})
-	if n := count.Load() - was; n < 45*25 {
-		t.Errorf("only %d ticks in 45 s", n)
+	if n, ran := count.Load()-was, 45*time.Second-stalls(); float64(n) < 25*ran.Seconds() {
+		t.Errorf("only %d ticks in 45 s, of which this machine ran %v", n, ran)
 	} else {
 		t.Logf("45 s without UDP on gpu1: nobody pruned, %d ticks through the stream", n)
 	}
@@ -189,8 +194,18 @@ func TestMute(t *testing.T) {
 	t.Parallel()
 	nas, gpu, laptop := mesh3(t)
 	all := []*host{nas, gpu, laptop}
-	// An interface is mute when two that were heard on it fall silent: a mesh is whole before each has heard both others' burst.
-	rest(t, 3*time.Second, func() { nobodyPruned(t, all...) })
+	// An interface is mute when two that were heard on it fall silent: a mesh is whole before each has heard both others.
+	c := nas.Capture("eth0", "udp")
+	eventually(t, "a beacon of each on the segment", 5*time.Second, func() bool {
+		sent := map[netip.Addr]bool{}
+		for _, p := range packets(c) {
+			if p.broadcast() && p.src.Addr().Is4() {
+				sent[p.src.Addr()] = true
+			}
+		}
+		return len(sent) == len(all)
+	})
+	rest(t, time.Second, func() { nobodyPruned(t, all...) }) // they have read it
 	for _, h := range all {
 		h.noUDP()
 	}

@@ -118,7 +118,7 @@ func (w *walk) line(name, command string) {
 		}
 		return
 	case "curl":
-		if got := h.Run("curl", append([]string{"-sS", "--max-time", "10"}, args[1:]...)...); got != "a page\n" {
+		if got := h.Run("curl", append([]string{"-sS", "--max-time", "60"}, args[1:]...)...); got != "a page\n" {
 			t.Fatalf("curl got %q", got)
 		}
 		w.pages++
@@ -155,7 +155,7 @@ func (w *walk) line(name, command string) {
 			return
 		}
 		addr := h.connect(args[1])
-		if got := h.Run("curl", "-sS", "--max-time", "10", "http://"+addr+"/"); got != "a model\n" {
+		if got := h.Run("curl", "-sS", "--max-time", "60", "http://"+addr+"/"); got != "a model\n" {
 			t.Fatalf("curl got %q", got)
 		}
 		w.models++
@@ -186,14 +186,14 @@ func (w *walk) held(h *host, args ...string) {
 // stopsAtEnd ends a daemon that --start began.
 func (h *host) stopsAtEnd() {
 	h.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		cmd := h.meshkey(ctx, "daemon", "--stop")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			h.t.Errorf("%s: the daemon does not stop: %v %s", h.name, err, out)
 		}
 	})
-	if err := h.client.WaitReady(h.t.Context(), 20*time.Second); err != nil {
+	if err := h.client.WaitReady(h.t.Context(), patience); err != nil {
 		h.t.Fatal(err)
 	}
 }

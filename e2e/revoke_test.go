@@ -133,6 +133,7 @@ func TestRevocationTwelve(t *testing.T) {
 	}
 
 	var samples, last, applied []time.Duration
+	stalls := testrun.Stalls(t)
 	where := map[string]time.Duration{}
 	for turn := range turns {
 		g := *guest
@@ -157,11 +158,12 @@ func TestRevocationTwelve(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		began := time.Now()
+		began, before := time.Now(), stalls()
 		nas.must("revoke", g.name, "--yes")
 		applied = append(applied, time.Since(began))
 		longest := time.Duration(0)
-		late := time.NewTimer(10 * promise)
+		late := time.NewTimer(patience)
+		first := len(samples)
 		for i := range 11 * perHost {
 			select {
 			case d := <-deaths:
@@ -173,10 +175,16 @@ func TestRevocationTwelve(t *testing.T) {
 				longest = max(longest, took)
 				where[d.node] = max(where[d.node], took)
 			case <-late.C:
-				t.Fatalf("%s: %d streams go on, ten times what is promised after the revocation", g.name, 11*perHost-i)
+				t.Fatalf("%s: %d streams go on %v after the revocation", g.name, 11*perHost-i, patience)
 			}
 		}
 		late.Stop()
+		if stalled := stalls() - before; stalled > 0 {
+			t.Logf("%s: this machine did not run for %v", g.name, stalled)
+			for i := range samples[first:] {
+				samples[first+i] = max(0, samples[first+i]-stalled)
+			}
+		}
 		last = append(last, longest)
 		g.kill()
 		streams.Wait()

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -69,7 +70,7 @@ func (s *listener) run() {
 
 // dialFrom connects to l from an address of 127/8.
 func dialFrom(l net.Listener, src netip.Addr) (net.Conn, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: src.AsSlice()}, Timeout: 10 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: src.AsSlice()}, Timeout: 30 * time.Second}
 	return d.Dial("tcp", l.Addr().String())
 }
 
@@ -88,10 +89,17 @@ func TestHalfOpen(t *testing.T) {
 	cfg.Budget = budget
 	s := listen(t, budget, NewAcceptor(cfg), func(a netip.Addr) bool { return a == memberAddr })
 
-	start := time.Now()
+	start, stalls := time.Now(), testrun.Stalls(t)
 	var wg sync.WaitGroup
 	var bytesGot, ended atomic.Int64
-	for i := range 500 {
+	held := func() int { n, _, _ := budget.Held(); return n }
+	sent := 0
+	// 500, and on until the member comes among them: a machine that stood still may have seen all of them off.
+	for ; sent < 500 || held() == 0; sent++ {
+		i := sent
+		if time.Since(start) > time.Minute {
+			t.Fatal("no stranger holds a place")
+		}
 		src := netip.AddrFrom4([4]byte{127, byte(1 + i%50), byte(i / 50), byte(1 + i)})
 		conn, err := dialFrom(s, src)
 		if err != nil {
@@ -99,8 +107,8 @@ func TestHalfOpen(t *testing.T) {
 		}
 		wg.Go(func() {
 			defer conn.Close()
-			conn.Write(m1[:1+i*2]) // errors are those who were turned away
-			conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+			conn.Write(m1[:1+i%500*2]) // errors are those who were turned away
+			conn.SetReadDeadline(time.Now().Add(time.Minute))
 			n, err := io.Copy(io.Discard, conn)
 			bytesGot.Add(n)
 			if ne, ok := err.(net.Error); !ok || !ne.Timeout() {
@@ -108,10 +116,7 @@ func TestHalfOpen(t *testing.T) {
 			}
 		})
 	}
-	strangers, _, _ := budget.Held()
-	if strangers == 0 {
-		t.Error("no stranger holds a place: the flood was over before it was measured")
-	}
+	strangers := held()
 	conn, err := dialFrom(s, memberAddr)
 	if err != nil {
 		t.Fatal(err)
@@ -122,16 +127,16 @@ func TestHalfOpen(t *testing.T) {
 	}
 	t.Logf("%d strangers held, at most %d places, member in after %v", strangers, s.peak.Load(), time.Since(start))
 	wg.Wait()
-	if d := time.Since(start); d > 10*time.Second {
+	if d := time.Since(start) - stalls(); d > 10*time.Second {
 		t.Errorf("the flood lasted %v", d)
 	}
-	if bytesGot.Load() != 0 || ended.Load() != 500 {
-		t.Errorf("%d bytes sent to strangers, %d of 500 ended", bytesGot.Load(), ended.Load())
+	if bytesGot.Load() != 0 || ended.Load() != int64(sent) {
+		t.Errorf("%d bytes sent to strangers, %d of %d ended", bytesGot.Load(), ended.Load(), sent)
 	}
 	if most := int64(budgetTotal*(100-budgetKept)/100 + budgetPerSource); s.peak.Load() > most {
 		t.Errorf("%d places held at once, at most %d are theirs", s.peak.Load(), most)
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		if strangers, known, _ := budget.Held(); strangers+known == 0 {
 			break

@@ -114,7 +114,7 @@ func TestAcceptReadsExactly(t *testing.T) {
 		t.Fatal(o.err)
 	}
 	b := make([]byte, 4)
-	server.SetReadDeadline(time.Now().Add(5 * time.Second))
+	server.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if _, err := io.ReadFull(server, b); err != nil || string(b) != "next" {
 		t.Fatalf("behind M3 stands %q, %v", b, err)
 	}
@@ -136,7 +136,7 @@ func TestDialReadsExactly(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := make([]byte, 4)
-	client.SetReadDeadline(time.Now().Add(5 * time.Second))
+	client.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if _, err := io.ReadFull(client, b); err != nil || string(b) != "next" {
 		t.Fatalf("behind M2 stands %q, %v", b, err)
 	}

@@ -50,12 +50,12 @@ func TestNewcomerSaysNo(t *testing.T) {
 	if _, err := Join(t.Context(), cfg); !errors.Is(err, ErrNotConfirmed) || !asked {
 		t.Fatal(err)
 	}
-	eventually(t, "the no is recorded", 5*time.Second, func() bool { return len(nas.declines()) == 1 })
+	eventually(t, "the no is recorded", patience, func() bool { return len(nas.declines()) == 1 })
 	r := nas.declines()[0].Event
 	if r.Target != key.NodeID().Compact() || r.Session != inv.ID.String() || r.Verdict != audit.Denied || !strings.HasPrefix(r.Actor, "127.") {
 		t.Errorf("%+v", r)
 	}
-	eventually(t, "nobody is at the door", 5*time.Second, func() bool { return len(nas.Newcomers()) == 0 })
+	eventually(t, "nobody is at the door", patience, func() bool { return len(nas.Newcomers()) == 0 })
 
 	// A mesh that is not the invite's is no decision of a person.
 	other := *inv

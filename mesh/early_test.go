@@ -24,14 +24,14 @@ func TestDialEarly(t *testing.T) {
 				return copy(p, "early ")
 			})
 			ok(t, err)
-			c.SetDeadline(time.Now().Add(10 * time.Second))
+			c.SetDeadline(time.Now().Add(patience))
 			_, err = io.WriteString(c, "late")
 			ok(t, err)
 			ok(t, c.CloseWrite())
 			if got, err := io.ReadAll(c); err != nil || string(got) != "early late" || asked != 1 {
 				t.Fatalf("%s %d: %q %v, asked %d times", way.name, i, got, err, asked)
 			}
-			eventually(t, "another is ready", 10*time.Second, func() bool { return way.link.warm.ready.Len() > 0 })
+			eventually(t, "another is ready", patience, func() bool { return way.link.warm.ready.Len() > 0 })
 		}
 	}
 }
@@ -41,7 +41,7 @@ func TestEarlyIsNotRepeated(t *testing.T) {
 	for _, text := range []string{"early", ""} {
 		_, a, b, da, _, la, _ := watched(t)
 		ok(t, a.dial(b, "echo").Close())
-		eventually(t, "ready", 10*time.Second, func() bool { return la.warm.under.Load() == 0 && la.warm.ready.Len() > 0 })
+		eventually(t, "ready", patience, func() bool { return la.warm.under.Load() == 0 && la.warm.ready.Len() > 0 })
 		asked := 0
 		c, err := a.DialEarly(t.Context(), Target{Node: b.key.NodeID(), Service: "echo"}, func(p []byte) int {
 			if asked++; asked == 1 {

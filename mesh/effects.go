@@ -283,7 +283,8 @@ func (n *Node) cutNode(e core.CutNode) {
 		n.tags.Unregister(l.ring, 0, time.Now())
 		n.wg.Go(func() { l.ctl.Close(e.Code) })
 	}
-	if len(n.cutCounts) < maxCutCounts {
+	// Its entry may be one that this host has written and not published yet: a sweep in between sees it first.
+	if e.Code == session.CodeRevoked && len(n.cutCounts) < maxCutCounts {
 		n.cutCounts[e.Node] = cutCount{sessions: len(hit), streams: cut}
 	}
 	n.log.Info("peer cut off", "peer", e.Node.Short(), "why", e.Why, "sessions", len(hit), "streams", cut)

@@ -252,17 +252,45 @@ func (h *host) at() netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), h.Port())
 }
 
-// full waits until a has a full session with b, and returns it.
+// full waits until a and b have one session with each other, full at both ends, and returns a's end of it.
 func full(a, b *host) *link {
 	a.w.t.Helper()
 	a.post(core.AddSeed{Peer: b.key.NodeID(), At: b.at()})
 	var l *link
-	eventually(a.w.t, a.name+" full with "+b.name, 15*time.Second, func() bool {
-		l = a.link(b)
+	eventually(a.w.t, a.name+" full with "+b.name, patience, func() bool {
+		l = settled(a, b)
 		return l != nil
 	})
 	return l
 }
+
+// settled returns a's end of the one session of two hosts. While another one of theirs is on its way, which may end this one as a
+// duplicate, there is none.
+func settled(a, b *host) *link {
+	only := func(h, other *host) *link {
+		h.mu.Lock()
+		n := len(h.dials)
+		for _, l := range h.links {
+			if l.peer.Node == other.key.NodeID() {
+				n++
+			}
+		}
+		h.mu.Unlock()
+		l := h.link(other)
+		if n != 1 || l == nil || !l.usable() {
+			return nil
+		}
+		return l
+	}
+	la, lb := only(a, b), only(b, a)
+	if la == nil || lb == nil || la.hash != lb.hash {
+		return nil
+	}
+	return la
+}
+
+// patience is how long what takes milliseconds may take on a machine that does other things for seconds. What is promised in less says so.
+const patience = 30 * time.Second
 
 func eventually(t testing.TB, what string, within time.Duration, good func() bool) time.Duration {
 	t.Helper()
@@ -322,7 +350,7 @@ func (h *host) echo(service string) {
 // dial opens a stream.
 func (h *host) dial(to *host, service string) *Conn {
 	h.w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c, err := h.DialTarget(ctx, Target{Node: to.key.NodeID(), Service: service})
 	ok(h.w.t, err)
@@ -331,7 +359,7 @@ func (h *host) dial(to *host, service string) *Conn {
 
 // pings reports whether an echo stream still works.
 func pings(c net.Conn) error {
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	defer c.SetDeadline(time.Time{})
 	if _, err := c.Write([]byte("ping")); err != nil {
 		return err

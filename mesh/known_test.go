@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sovereignmesh/meshkey/internal/durable"
 	"github.com/sovereignmesh/meshkey/keys"
@@ -31,7 +30,7 @@ func TestRestartFindsThePeerAgain(t *testing.T) {
 	}
 	a.Node = nil
 	a.run()
-	eventually(t, "a and b meet again", 15*time.Second, func() bool { return a.link(b) != nil && b.link(a) != nil })
+	eventually(t, "a and b meet again", patience, func() bool { return a.link(b) != nil && b.link(a) != nil })
 }
 
 func somewhere() core.Persist {

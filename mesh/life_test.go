@@ -21,7 +21,7 @@ func asking(t *testing.T) (w *world, a, b *host, l *link) {
 	a = w.admin()
 	b.run()
 	l = full(b, a)
-	eventually(t, "b knows that a issues", 15*time.Second, func() bool {
+	eventually(t, "b knows that a issues", patience, func() bool {
 		b.Node.mu.Lock()
 		defer b.Node.mu.Unlock()
 		return b.presence[a.key.NodeID()].issues
@@ -31,7 +31,7 @@ func asking(t *testing.T) (w *world, a, b *host, l *link) {
 
 // ask sends a body as b would and waits for a's answer.
 func (h *host) ask(l *link, want session.Kind, body session.Body) (session.Answer, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return h.askOne(ctx, l, want, func(*link) (session.Body, error) { return body, nil })
 }
@@ -49,7 +49,7 @@ func TestAskRotation(t *testing.T) {
 	t.Parallel()
 	_, a, b, _ := asking(t)
 	next := keys.NewSigningKey()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	inv, err := b.AskRotation(ctx, next)
 	ok(t, err)
@@ -103,7 +103,7 @@ func TestForgedRotations(t *testing.T) {
 		if ans, err := b.ask(l, session.KindRotation, body(l)); err == nil {
 			t.Fatalf("%s: answered %v", what, ans)
 		}
-		eventually(t, what+": the session ends", 10*time.Second, func() bool { return session.State(l.state.Load()) == session.Closed })
+		eventually(t, what+": the session ends", patience, func() bool { return session.State(l.state.Load()) == session.Closed })
 	}
 	if n := len(a.issuer.Book.List(time.Now().Unix())); n != 0 {
 		t.Fatal(n, "invites")
@@ -137,7 +137,7 @@ func TestRotationIsRecordedFirst(t *testing.T) {
 func TestAskLeave(t *testing.T) {
 	t.Parallel()
 	w, a, b, l := asking(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	lies := [][]byte{{1}, w.author.Entry(w.issuer.Public(), 1)}
 	for _, lie := range lies {
@@ -167,7 +167,7 @@ func TestAskLeave(t *testing.T) {
 	if _, revoked := a.State().Revoked(b.key.NodeID()); !revoked {
 		t.Fatal("not revoked")
 	}
-	eventually(t, "the session ends", 10*time.Second, func() bool { return session.State(l.state.Load()) == session.Closed })
+	eventually(t, "the session ends", patience, func() bool { return session.State(l.state.Load()) == session.Closed })
 	short, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer stop()
 	if _, err := b.AskLeave(short); err == nil {
@@ -204,7 +204,7 @@ func TestLeaveAsksBeyondALie(t *testing.T) {
 	a.leaving.Store(&revoke)
 	issues(liar, true)
 	issues(a, false) // the liar is asked first, unless a beacon of the other comes in between
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if by, err := b.AskLeave(ctx); err != nil || by != a.key.NodeID() {
 		t.Fatal(by, err)
@@ -215,7 +215,7 @@ func TestLeaveAsksBeyondALie(t *testing.T) {
 func TestLostAnswerToLeaveIsNoYes(t *testing.T) {
 	t.Parallel()
 	w, a, b, l := asking(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	lost := func(id keys.NodeID, _ func([]byte)) error {
 		c, err := a.store.AppendOwn(w.issuer, time.Now().Unix(), trust.OpRevokeNode{Node: id})

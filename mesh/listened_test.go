@@ -178,7 +178,7 @@ func TestProbesOfOtherNetworksAreNotAnswered(t *testing.T) {
 func TestAnnouncedIsListenedOn(t *testing.T) {
 	w := newWorld(t)
 	h := w.member("nas").run()
-	eventually(t, "nas knows its addresses", 10*time.Second, func() bool { return len(h.Endpoints()) > 0 })
+	eventually(t, "nas knows its addresses", patience, func() bool { return len(h.Endpoints()) > 0 })
 	for _, at := range h.Endpoints() {
 		c, err := net.DialTimeout("tcp", at.String(), time.Second)
 		if err != nil {

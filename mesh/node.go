@@ -133,7 +133,7 @@ type Node struct {
 	// owned by the loop
 	core      *core.Core
 	timer     *time.Timer
-	cutCounts map[keys.NodeID]cutCount // what was closed of nodes that were cut off in this step
+	cutCounts map[keys.NodeID]cutCount // what was closed of nodes that were revoked, until the entry that did it is answered
 	greet     []*link                  // sessions that became full in this step
 
 	svcMu    sync.Mutex
@@ -370,7 +370,6 @@ func (n *Node) step(ctx context.Context, ev core.Event) {
 		}
 		n.effect(ctx, e)
 	}
-	clear(n.cutCounts)
 	for _, l := range n.greet {
 		n.sendServices(l)
 		n.wantGroupSecret(l)

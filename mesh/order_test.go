@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,7 +25,7 @@ import (
 // inCall waits until a goroutine is in a function.
 func inCall(t testing.TB, name string) {
 	t.Helper()
-	eventually(t, "a goroutine in "+name, 10*time.Second, func() bool {
+	eventually(t, "a goroutine in "+name, patience, func() bool {
 		buf := make([]byte, 1<<20)
 		return strings.Contains(string(buf[:runtime.Stack(buf, true)]), name+"(")
 	})
@@ -156,7 +157,7 @@ func TestShellFrameWaitsForTheCore(t *testing.T) {
 		}
 		a.fills(l)
 		a.step(t.Context(), ev)
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("the reader does not ask the core")
 	}
 	wg.Wait()
@@ -248,11 +249,12 @@ func TestCloseIsReadBehindAFailedWrite(t *testing.T) {
 	l.ctl = session.NewControl(c1, k, keys.RoleAcceptor)
 	session.NewControl(c2, k, keys.RoleDialer).Close(session.CodeShutdown)
 	l.out = outbox{}
-	eventually(t, "a write that fails", 10*time.Second, func() bool {
+	eventually(t, "a write that fails", patience, func() bool {
 		l.out.put(outFrame{session.RecordHeartbeat, []byte{1}}, false, func() {})
 		a.writeLink(l)
 		return l.out.writing // the writer has given up
 	})
+	l.ctl.SetReadDeadline(time.Time{}) // a reader is there before the write fails; this one comes when this machine lets it
 	if code, err := a.readLinkContained(l); code != session.CodeShutdown {
 		t.Fatal(code, err)
 	}
@@ -262,13 +264,14 @@ func TestCloseIsReadBehindAFailedWrite(t *testing.T) {
 type holds struct {
 	slog.Handler
 	message string
+	armed   *atomic.Bool
 	release chan struct{}
 }
 
 func (holds) Enabled(context.Context, slog.Level) bool { return true }
 
 func (h holds) Handle(_ context.Context, r slog.Record) error {
-	if r.Message == h.message {
+	if r.Message == h.message && h.armed.Load() {
 		<-h.release
 	}
 	return nil
@@ -280,11 +283,12 @@ func TestStopIsBoundedBehindALateLoop(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.member("a"), w.member("b")
 	a.open()
-	h := holds{slog.DiscardHandler, "session closed", make(chan struct{})}
+	h := holds{slog.DiscardHandler, "session closed", new(atomic.Bool), make(chan struct{})}
 	a.Node.log = slog.New(h)
 	a.run()
 	b.run()
 	full(a, b)
+	h.armed.Store(true)
 	var wg sync.WaitGroup
 	wg.Go(a.stop)
 	select {

@@ -3,7 +3,6 @@ package mesh
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sovereignmesh/meshkey/audit"
 	"github.com/sovereignmesh/meshkey/keys"
@@ -51,7 +50,7 @@ func TestEntryThatPanicsApply(t *testing.T) {
 	all[0].learn(change)
 	quarantined := func(h *host, n int) {
 		t.Helper()
-		eventually(t, h.name+" has put it in quarantine", 10*time.Second, func() bool { return len(h.rejected()) >= n })
+		eventually(t, h.name+" has put it in quarantine", patience, func() bool { return len(h.rejected()) >= n })
 		for _, r := range h.rejected() {
 			if !strings.Contains(r.Event.Reason, "index out of range in a test") || !strings.HasPrefix(r.Event.Target, "entry ") {
 				t.Errorf("%s: recorded %+v", h.name, r.Event)
@@ -93,5 +92,5 @@ func TestEntryThatPanicsApply(t *testing.T) {
 	d.open()
 	d.run()
 	full(d, all[0])
-	eventually(t, "the upgraded node holds all", 10*time.Second, func() bool { return d.State().Digest() == all[0].State().Digest() })
+	eventually(t, "the upgraded node holds all", patience, func() bool { return d.State().Digest() == all[0].State().Digest() })
 }

@@ -18,34 +18,37 @@ import (
 )
 
 // ends returns both ends of the one session of two hosts, the dialler's first.
-func ends(t testing.TB, a, b *host) (dialler, acceptor *host, d, c *link) {
+func ends(a, b *host) (dialler, acceptor *host, d, c *link) {
+	a.w.t.Helper()
+	la := full(a, b)
+	lb := b.link(a)
+	if la.role == keys.RoleAcceptor {
+		return b, a, lb, la
+	}
+	return a, b, la, lb
+}
+
+// reaches waits until both ends of a session have the keys of a generation, and have come to the end of what brought them: during it
+// another rekey is not begun.
+func reaches(t testing.TB, d, c *link, generation uint64) {
 	t.Helper()
-	eventually(t, "one session", 10*time.Second, func() bool {
-		for _, h := range []*host{a, b} {
-			h.mu.Lock()
-			settled := len(h.links) == 1 && len(h.dials) == 0 // no second one is on its way, to be ended as a duplicate
-			h.mu.Unlock()
-			if !settled {
+	eventually(t, "the next generation on both sides", patience, func() bool {
+		for _, l := range []*link{d, c} {
+			l.rekey.mu.Lock()
+			there := l.rekey.generation() == generation && l.rekey.dialer == nil
+			l.rekey.mu.Unlock()
+			if !there {
 				return false
 			}
 		}
-		la, lb := a.link(b), b.link(a)
-		if la == nil || lb == nil || la.hash != lb.hash || !la.usable() || !lb.usable() {
-			return false
-		}
-		dialler, acceptor, d, c = a, b, la, lb
-		if la.role == keys.RoleAcceptor {
-			dialler, acceptor, d, c = b, a, lb, la
-		}
 		return true
 	})
-	return dialler, acceptor, d, c
 }
 
 // New keys come while streams move data and others are opened, and nobody notices.
 func TestRekeyInBand(t *testing.T) {
 	_, a, b := pair(t)
-	dialler, _, d, c := ends(t, a, b)
+	dialler, _, d, c := ends(a, b)
 	old := a.dial(b, "echo") // idle through all generations
 	ok(t, pings(old))
 	var wg sync.WaitGroup
@@ -111,11 +114,20 @@ func TestRekeyInBand(t *testing.T) {
 	})
 	const generations = rekeyBurst
 	for g := uint64(1); g <= generations; g++ {
-		dialler.beginRekey(d)
-		dialler.beginRekey(d) // one at a time
-		eventually(t, "the next generation on both sides", 10*time.Second, func() bool {
-			return d.rekey.generation() == g && c.rekey.generation() == g
-		})
+		begun := func() *handshake.RekeyDialer {
+			dialler.beginRekey(d)
+			d.rekey.mu.Lock()
+			defer d.rekey.mu.Unlock()
+			return d.rekey.dialer
+		}
+		c.rekey.mu.Lock() // the answer waits
+		one := begun()
+		again := begun()
+		c.rekey.mu.Unlock()
+		if one == nil || again != one {
+			t.Fatal("not one at a time")
+		}
+		reaches(t, d, c, g)
 	}
 	cancel()
 	wg.Wait()
@@ -132,12 +144,10 @@ func TestRekeyInBand(t *testing.T) {
 // Keys are renewed in band when they are due, by the dialler itself or because the acceptor asked; a stream's use makes them due sooner.
 func TestKeysAreRenewedWhenDue(t *testing.T) {
 	_, a, b := pair(t)
-	dialler, acceptor, d, c := ends(t, a, b)
+	dialler, acceptor, d, c := ends(a, b)
 	both := func(g uint64) {
 		t.Helper()
-		eventually(t, "the next generation on both sides", 10*time.Second, func() bool {
-			return d.rekey.generation() == g && c.rekey.generation() == g
-		})
+		reaches(t, d, c, g)
 	}
 	dialler.renewKeys(time.Now().Add(13 * time.Minute)) // idle
 	acceptor.renewKeys(time.Now().Add(13 * time.Minute))
@@ -150,14 +160,14 @@ func TestKeysAreRenewedWhenDue(t *testing.T) {
 	both(2)
 	acceptor.renewKeys(time.Now().Add(16 * time.Minute)) // not again so soon
 	acceptor.queueBody(c.id, session.Plain{K: session.KindRekeyAsk})
-	eventually(t, "ignored", 5*time.Second, func() bool { return dialler.Counters()["rekey.ask-ignored"] == 1 })
+	eventually(t, "ignored", patience, func() bool { return dialler.Counters()["rekey.ask-ignored"] == 1 })
 	if d.rekey.generation() != 2 {
 		t.Fatal("obeyed too often")
 	}
 	s := a.dial(b, "echo")
 	ok(t, pings(s))
 	ok(t, s.Close())
-	eventually(t, "busy", 5*time.Second, func() bool { _, busy := d.usage(time.Now()); return busy })
+	eventually(t, "busy", patience, func() bool { _, busy := d.usage(time.Now()); return busy })
 	dialler.renewKeys(time.Now().Add(121 * time.Second))
 	both(3)
 	if _, busy := d.usage(time.Now()); busy {
@@ -172,13 +182,13 @@ func TestKeysAreRenewedWhenDue(t *testing.T) {
 // Where a peer does not speak the in-band rekey, a session gets a successor.
 func TestWithoutRekeyASessionIsReplaced(t *testing.T) {
 	_, a, b := pair(t)
-	dialler, acceptor, d, c := ends(t, a, b)
+	dialler, acceptor, d, c := ends(a, b)
 	s := a.dial(b, "echo")
 	d.features.Store(0)
 	c.features.Store(0)
 	acceptor.renewKeys(time.Now().Add(16 * time.Minute))
 	dialler.renewKeys(time.Now().Add(16 * time.Minute))
-	eventually(t, "another session", 10*time.Second, func() bool {
+	eventually(t, "another session", patience, func() bool {
 		l := dialler.link(acceptor)
 		return l != nil && l.hash != d.hash
 	})
@@ -221,7 +231,7 @@ func TestRekeyAttacks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, a, b := pair(t)
-			dialler, acceptor, d, c := ends(t, a, b)
+			dialler, acceptor, d, c := ends(a, b)
 			s := a.dial(b, "echo")
 			ok(t, pings(s))
 			from, to, l, far := dialler, acceptor, d, c
@@ -230,7 +240,7 @@ func TestRekeyAttacks(t *testing.T) {
 			}
 			before := map[*host]uint64{to: to.log.Size(), from: from.log.Size()}
 			tc.attack(t, from, l, far)
-			eventually(t, "the session ends", 10*time.Second, func() bool {
+			eventually(t, "the session ends", patience, func() bool {
 				to.mu.Lock()
 				defer to.mu.Unlock()
 				return to.links[far.id] == nil
@@ -260,7 +270,7 @@ func TestRekeyAttacks(t *testing.T) {
 // A stream that moved a lot makes its session's keys due by itself, and only since they were new.
 func TestHeavyStreamMakesKeysDue(t *testing.T) {
 	_, a, b := pair(t)
-	dialler, _, d, c := ends(t, a, b)
+	dialler, _, d, c := ends(a, b)
 	s := a.dial(b, "echo")
 	for range 100 {
 		ok(t, pings(s))
@@ -270,14 +280,14 @@ func TestHeavyStreamMakesKeysDue(t *testing.T) {
 		t.Fatalf("%+v", u)
 	}
 	dialler.beginRekey(d)
-	eventually(t, "both", 10*time.Second, func() bool { return d.rekey.generation() == 1 && c.rekey.generation() == 1 })
+	reaches(t, d, c, 1)
 	ok(t, pings(s))
 	ok(t, pings(s))
 	if u := a.link(b).ring.Usage(); u.Heaviest > 8 || u.Moved != 816 {
 		t.Fatalf("%+v", u)
 	}
 	ok(t, s.Close())
-	eventually(t, "counted though gone", 5*time.Second, func() bool {
+	eventually(t, "counted though gone", patience, func() bool {
 		u := a.link(b).ring.Usage()
 		return u.Heaviest == 0 && u.Moved == 816
 	})
@@ -287,7 +297,7 @@ func TestHeavyStreamMakesKeysDue(t *testing.T) {
 func TestHalfRekey(t *testing.T) {
 	t.Parallel()
 	_, a, b := pair(t)
-	dialler, acceptor, d, c := ends(t, a, b)
+	dialler, acceptor, d, c := ends(a, b)
 	_, r1, err := handshake.NewRekey(d.rekey.configLocked(dialler.mesh))
 	ok(t, err)
 	c.rekey.mu.Lock() // as while R2 does not go out
@@ -297,7 +307,7 @@ func TestHalfRekey(t *testing.T) {
 	d.rekey.mu.Lock() // the dialler does not come to read the answer
 	defer d.rekey.mu.Unlock()
 	dialler.queue(d.id, outFrame{session.RecordRekey, r1}, false)
-	eventually(t, "R2 is out", 10*time.Second, func() bool { return c.rekey.half.Load() != 0 })
+	eventually(t, "R2 is out", patience, func() bool { return c.rekey.half.Load() != 0 })
 	there := func() bool {
 		acceptor.mu.Lock()
 		defer acceptor.mu.Unlock()
@@ -309,7 +319,7 @@ func TestHalfRekey(t *testing.T) {
 		t.Fatal("ended too early")
 	}
 	acceptor.renewKeys(time.Now().Add(61 * time.Second))
-	eventually(t, "ended", 10*time.Second, func() bool { return !there() })
+	eventually(t, "ended", patience, func() bool { return !there() })
 }
 
 // A session that is not full has its keys from the handshake, and no others.
@@ -326,7 +336,7 @@ func TestNoRekeyBelowFull(t *testing.T) {
 				a.fills(l)
 			}
 			a.step(t.Context(), ev)
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Error("the reader does not ask the core")
 		}
 		wg.Wait()

@@ -39,12 +39,12 @@ func TestRenewalByItself(t *testing.T) {
 	b.echo("echo")
 	full(b, a)
 	var saved *identity.SignedCertificate
-	eventually(t, "b is renewed", 15*time.Second, func() bool { saved = b.Node.cert.Load(); return saved.Serial != b.cert.Serial })
+	eventually(t, "b is renewed", patience, func() bool { saved = b.Node.cert.Load(); return saved.Serial != b.cert.Serial })
 	if saved.Name != "b" || len(saved.Tags) != 1 || saved.Tags[0] != "kind" || saved.NotAfter-saved.NotBefore != b.cert.NotAfter-b.cert.NotBefore {
 		t.Fatalf("%+v", saved)
 	}
 	c := a.dial(b, "echo")
-	eventually(t, "the old certificate has ended", 15*time.Second, func() bool { return time.Now().Unix() > b.cert.NotAfter+1 })
+	eventually(t, "the old certificate has ended", patience, func() bool { return time.Now().Unix() > b.cert.NotAfter+1 })
 	ok(t, pings(c))
 	ok(t, c.Close())
 }
@@ -168,7 +168,5 @@ func TestPeersLiftTheTimeFloor(t *testing.T) {
 	ok(t, a.store.ResetFloor(year)) // what the log's own entries have lifted does not count here
 	b.run()
 	full(a, b)
-	if got := a.store.Now(year); got < time.Now().Unix()-400 {
-		t.Fatalf("with its clock a year back a node believes %d", got)
-	}
+	eventually(t, "the floor is lifted for a clock a year back", patience, func() bool { return a.store.Now(year) >= time.Now().Unix()-400 })
 }

@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"testing"
-	"time"
 
 	"github.com/sovereignmesh/meshkey/keys"
 	"github.com/sovereignmesh/meshkey/trust"
@@ -21,8 +20,8 @@ func TestNodeFromHolidayIsDialled(t *testing.T) {
 	ok(t, a.secrets.Add(a.State(), newest))
 	b.run()
 	a.run()
-	eventually(t, "a has a session with the node that was away", 20*time.Second, func() bool { return a.link(b) != nil })
-	eventually(t, "it holds the new secret", 20*time.Second, func() bool { return b.secrets.Newest().Generation == 4 })
+	eventually(t, "a has a session with the node that was away", patience, func() bool { return a.link(b) != nil })
+	eventually(t, "it holds the new secret", patience, func() bool { return b.secrets.Newest().Generation == 4 })
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, l := range a.links {

@@ -33,7 +33,7 @@ func TestStaleViewOpensNothing(t *testing.T) {
 		t.Fatal("a stream goes on in a stale view")
 	}
 	// The session's own end may be on its way yet, which is another error; none is success.
-	eventually(t, "the opener is told", 20*time.Second, func() bool {
+	eventually(t, "the opener is told", patience, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 		defer cancel()
 		c, err := a.DialTarget(ctx, Target{Node: b.key.NodeID(), Service: "echo"})

@@ -270,7 +270,7 @@ func TestStorm(t *testing.T) {
 		}
 		wg.Go(func() {
 			rng := mrand.New(mrand.NewPCG(uint64(i), 7))
-			for carried() < total && (h == a || !isRevoked.Load()) {
+			for h == thief || carried() < total { // the thief goes on until it is cut, however late the machine is with that
 				x := transfer{rng.Uint64(), uint32(rng.IntN(maxTransfer)), uint32(rng.IntN(maxTransfer)), byte(rng.IntN(stormModes))}
 				c, err := h.DialTarget(t.Context(), Target{Node: b.key.NodeID(), Service: "storm"})
 				if err == nil {
@@ -280,7 +280,10 @@ func TestStorm(t *testing.T) {
 				case err == nil:
 					transfers.Add(1)
 				case h == thief && !errors.Is(err, errBytes) && isRevoked.Load():
-					cut.Add(1)
+					if c != nil {
+						cut.Add(1)
+					}
+					return
 				default:
 					t.Errorf("client %d, mode %d: %v; sessions %d, here %v, there %v", i, x.mode, err, h.sessionSeq.Load(), h.Counters(), b.Counters())
 					return
@@ -295,18 +298,18 @@ func TestStorm(t *testing.T) {
 	clients.Wait()
 	took := time.Since(began)
 	// The server may still be reading what its clients have sent whole. A service that goes cuts its streams.
-	eventually(t, "the last bytes read", 30*time.Second, func() bool { return b.streams.count(a.key.NodeID()) == 0 })
+	eventually(t, "the last bytes read", patience, func() bool { return b.streams.count(a.key.NodeID()) == 0 })
 	ln.Close()
 	<-accepting
 	srv.wg.Wait()
 	cancel()
 	keys.Wait()
-	eventually(t, "no stream and no buffer left", 10*time.Second, func() bool {
+	eventually(t, "no stream and no buffer left", patience, func() bool {
 		return a.streams.count(b.key.NodeID()) == 0 && b.streams.count(a.key.NodeID()) == 0 && b.streams.count(thief.key.NodeID()) == 0 &&
 			session.Buffered() <= before
 	})
 	rekeys := a.Counters()["session.rekeyed"] + thief.Counters()["session.rekeyed"]
-	if !testrun.Race && cut.Load() == 0 || transfers.Load() < stormStream/4 || took > 3*time.Second && rekeys == 0 {
+	if cut.Load() == 0 || transfers.Load() < stormStream/4 || took > 3*time.Second && rekeys == 0 {
 		t.Fatalf("no storm: %d transfers, %d cut, %d rekeys", transfers.Load(), cut.Load(), rekeys)
 	}
 	t.Logf("%d MiB in %d transfers and %v, %d streams cut by the revocation, %d rekeys", carried()>>20, transfers.Load(), took.Round(time.Millisecond), cut.Load(), rekeys)

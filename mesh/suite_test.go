@@ -33,7 +33,8 @@ func TestStreamSuite(t *testing.T) {
 			b.echo("echo")
 			_, err := a.dialPeer(a.ctx, core.Dial{ID: 1 << 40, Peer: b.key.NodeID(), At: b.at(), AES: c.dialed})
 			ok(t, err)
-			l, far := full(a, b), full(b, a)
+			l := full(a, b)
+			far := b.link(a)
 			if l.suite != c.suite || l.ring.Suite() != c.streams || far.ring.Suite() != c.streams {
 				t.Fatalf("session %v, streams %v and %v", l.suite, l.ring.Suite(), far.ring.Suite())
 			}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"io"
 	"testing"
-	"time"
 
 	"github.com/sovereignmesh/meshkey/keys"
 )
@@ -19,7 +18,7 @@ func TestTraffic(t *testing.T) {
 	ok(t, err)
 	check := func(when string) {
 		t.Helper()
-		eventually(t, when, 5*time.Second, func() bool {
+		eventually(t, when, patience, func() bool {
 			ap, as := a.Traffic()
 			bp, bs := b.Traffic()
 			want := Traffic{Streams: 1, In: 1000, Out: 1000}
@@ -29,7 +28,7 @@ func TestTraffic(t *testing.T) {
 	}
 	check("counted while it runs")
 	ok(t, c.Close())
-	eventually(t, "both ends over", 5*time.Second, func() bool {
+	eventually(t, "both ends over", patience, func() bool {
 		return a.streams.count(b.key.NodeID()) == 0 && b.streams.count(a.key.NodeID()) == 0
 	})
 	check("counted once after its end")

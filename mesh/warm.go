@@ -85,8 +85,8 @@ func (n *Node) warmUp(l *link) {
 			return
 		}
 	}
-	n.goWhile(l, func(ctx context.Context) {
-		l.warm.under.Add(1)
+	l.warm.under.Add(1) // before the next stream looks, which may be sooner than the goroutine runs
+	if !n.goWhile(l, func(ctx context.Context) {
 		defer l.warm.under.Add(-1)
 		if l.warm.ready.Len() > 0 && !pause(ctx, warmAfter) {
 			return
@@ -101,7 +101,9 @@ func (n *Node) warmUp(l *link) {
 		} else if !l.warm.ready.Put(p) {
 			p.Close()
 		}
-	})
+	}) {
+		l.warm.under.Add(-1)
+	}
 }
 
 // goWhile runs f in a goroutine of the node's, unless the link has ended: while it has not, its reader is one, and the node waits for it.

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -438,64 +439,76 @@ func TestIncomingReset(t *testing.T) {
 // 1,000 opens at once from one address on one keyring: whatever order they arrive in, none is refused.
 func TestThousandSimultaneousOpens(t *testing.T) {
 	const n = 1000
+	t.Run("in virtual time", func(t *testing.T) {
+		// However long this machine takes for all of them, no deadline passes meanwhile.
+		synctest.Test(t, func(t *testing.T) { simultaneousOpens(t, n, func() (net.Conn, net.Conn) { return net.Pipe() }) })
+	})
+	t.Run("over TCP", func(t *testing.T) {
+		n := n
+		if testrun.Race {
+			n /= 10 // which makes everything some ten times slower while the protocol's deadlines stay
+		}
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		simultaneousOpens(t, n, func() (net.Conn, net.Conn) {
+			c1, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c2, err := ln.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c1, c2
+		})
+	})
+}
+
+// simultaneousOpens begins n streams at once, of which none may be refused. All are connected before the first counter is taken, so that
+// S1s overtake each other as much as they can.
+func simultaneousOpens(t *testing.T, n int, connect func() (opener, acceptor net.Conn)) {
 	e := newEnds(keys.SuiteAES)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
 	var wg sync.WaitGroup
 	var refused atomic.Int32
-	wg.Go(func() {
-		for range n {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				in, err := incoming(conn, e.acceptorTags, true)
-				if err != nil {
-					refused.Add(1)
-					return
-				}
-				s, err := in.Accept()
-				if err != nil {
-					refused.Add(1)
-					return
-				}
-				io.Copy(s, s)
-				s.Close()
-			})
-		}
-	})
-	// All are connected before the first counter is taken, so that S1s overtake each other as much as they can.
-	var connected, start sync.WaitGroup
-	connected.Add(n)
-	start.Add(1)
+	start := make(chan struct{})
 	for range n {
+		c1, c2 := connect()
 		wg.Go(func() {
-			conn, err := net.Dial("tcp", ln.Addr().String())
-			connected.Done()
+			<-start
+			in, err := incoming(c2, e.acceptorTags, true)
+			if err != nil {
+				refused.Add(1)
+				return
+			}
+			s, err := in.Accept()
+			if err != nil {
+				refused.Add(1)
+				return
+			}
+			io.Copy(s, s)
+			s.Close()
+		})
+		wg.Go(func() {
+			<-start
+			s, err := Open(context.Background(), c1, e.dialer, Request{Service: "echo"}, nil)
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			start.Wait()
-			s, err := Open(context.Background(), conn, e.dialer, Request{Service: "echo"}, nil)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			s.Write([]byte("ping"))
-			s.CloseWrite()
+			wg.Go(func() { // a pipe holds nothing: who writes waits for who reads
+				s.Write([]byte("ping"))
+				s.CloseWrite()
+			})
 			if got, err := io.ReadAll(s); string(got) != "ping" || err != nil {
 				t.Errorf("%q %v", got, err)
 			}
 			s.Close()
 		})
 	}
-	connected.Wait()
-	start.Done()
+	close(start)
 	wg.Wait()
 	if refused.Load() != 0 {
 		t.Fatalf("%d of %d refused", refused.Load(), n)

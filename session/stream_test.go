@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/net/nettest"
 
+	"github.com/sovereignmesh/meshkey/internal/testrun"
 	"github.com/sovereignmesh/meshkey/keys"
 )
 
@@ -233,7 +234,7 @@ func TestResetIsRST(t *testing.T) {
 	opened, accepted := e.connect(t, c1, c2)
 	defer opened.Reset(CodeNormal)
 	accepted.Reset(CodeExpired)
-	c1.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c1.SetReadDeadline(time.Now().Add(patience))
 	if told, err := io.ReadAll(c1); !errors.Is(err, syscall.ECONNRESET) || len(told) == 0 {
 		t.Fatalf("%d bytes, then %v", len(told), err)
 	}
@@ -259,9 +260,9 @@ func TestResetWhileBlocked(t *testing.T) {
 	if b := Buffered(); b > int64(classes[3]) {
 		t.Fatalf("a blocked writer holds %d bytes, one buffer has %d", b, classes[3])
 	}
-	began := time.Now()
+	stalls, began := testrun.Stalls(t), time.Now()
 	opened.Reset(CodeRevoked)
-	if d := time.Since(began); d > 100*time.Millisecond {
+	if d := time.Since(began) - stalls(); d > 100*time.Millisecond {
 		t.Fatalf("reset took %v", d)
 	}
 	if err := <-done; !errors.Is(err, net.ErrClosed) {
@@ -275,8 +276,10 @@ func TestResetWhileBlocked(t *testing.T) {
 // blocked reports whether the stream's writer makes no progress over several polls.
 func blocked(s *Stream) bool {
 	_, before := s.Moved()
-	deadline := time.Now().Add(50 * time.Millisecond)
-	for time.Now().Before(deadline) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range 50 { // looks, in each of which the writer may go on: a time alone may pass while nothing runs
+		<-tick.C
 		if _, now := s.Moved(); now != before {
 			return false
 		}
@@ -309,13 +312,18 @@ func TestWriteDeadlineKeepsWhatItSealed(t *testing.T) {
 	opened, accepted := streamPair(t, keys.SuiteAES)
 	data := make([]byte, 64<<20)
 	rand.New(rand.NewSource(2)).Read(data)
-	opened.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-	n, err := opened.Write(data)
+	var n int
+	var err error
+	var first sync.WaitGroup
+	first.Go(func() { n, err = opened.Write(data) })
+	wait(t, "writer is blocked", func() bool { _, w := opened.Moved(); return w > 0 && blocked(opened) })
+	opened.SetWriteDeadline(time.Now())
+	first.Wait()
 	if !errors.Is(err, os.ErrDeadlineExceeded) || n == 0 || n == len(data) {
 		t.Fatalf("wrote %d: %v", n, err)
 	}
 	if opened.unsent == nil {
-		t.Fatal("the deadline fell between writes; nothing was left over to test")
+		t.Fatal("the deadline left nothing over to test")
 	}
 	opened.SetWriteDeadline(time.Time{})
 	var wg sync.WaitGroup

@@ -27,7 +27,7 @@ func TestConnectOutlivesTheDaemon(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		conn.SetDeadline(time.Now().Add(patience))
 		var b [4]byte
 		conn.Write([]byte("ping"))
 		if _, err := io.ReadFull(conn, b[:]); err != nil || string(b[:]) != "ping" {
@@ -107,7 +107,7 @@ func (w *world) says(t *testing.T, what string) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for late := time.Now().Add(20 * time.Second); !strings.Contains(w.err.String(), what); <-tick.C {
+	for late := time.Now().Add(patience); !strings.Contains(w.err.String(), what); <-tick.C {
 		if time.Now().After(late) {
 			t.Fatalf("it never said %q:\n%s", what, w.err)
 		}

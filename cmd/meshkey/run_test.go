@@ -342,7 +342,7 @@ func TestDaemonTellsSystemd(t *testing.T) {
 	if code := w.run(t, "daemon"); code != 0 {
 		t.Fatalf("code %d: %s", code, w.err)
 	}
-	ln.SetReadDeadline(time.Now().Add(10 * time.Second))
+	ln.SetReadDeadline(time.Now().Add(patience))
 	buf := make([]byte, 64)
 	n, err := ln.Read(buf)
 	if err != nil || string(buf[:n]) != "READY=1" {
@@ -382,7 +382,7 @@ func TestDaemonHandsItsConfigurationOver(t *testing.T) {
 // line waits for the n-th line of a growing output.
 func line(t *testing.T, b *syncBuffer, n int) string {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -417,7 +417,7 @@ func TestConnectServesUntilInterrupted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		io.WriteString(c, "hi")
 		c.(*net.TCPConn).CloseWrite()
 		if b, err := io.ReadAll(c); err != nil || string(b) != "hi" {

@@ -122,7 +122,7 @@ func asHost(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("MESHKEY_CONFIG", file)
 	// One that --start began outlives a script that fails.
 	ts.Defer(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		_ = control.NewClient(filepath.Join(state, "meshkey.sock")).Shutdown(ctx)
 	})
@@ -245,7 +245,7 @@ func startLive(ts *testscript.TestScript, neg bool, args []string) {
 type machinesKey struct{}
 
 // flipByte changes one character in the last line but one of a file that begins with a word: "flip FILE WORD".
-// until runs meshkey until what it prints matches, for ten seconds at most: "until REGEXP ARGS".
+// until runs meshkey until what it prints matches, for a minute at most: "until REGEXP ARGS".
 func until(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: until REGEXP ARGS")
@@ -253,7 +253,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	want := regexp.MustCompile(args[0])
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for late := time.Now().Add(10 * time.Second); ; <-tick.C {
+	for late := time.Now().Add(patience); ; <-tick.C {
 		if err := ts.Exec("meshkey", args[1:]...); err == nil && want.MatchString(ts.ReadFile("stdout")) {
 			return
 		}

@@ -3,7 +3,6 @@ package daemon_test
 import (
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/sovereignmesh/meshkey/control"
 )
@@ -44,7 +43,7 @@ func checkTargets(t *testing.T, nas, gpu, laptop *host) {
 		{nas, "gpu1/echo", []string{"grant.add"}},
 	} {
 		var got []string
-		eventually(t, c.h.name+" has recorded the stream's end", 5*time.Second, func() bool {
+		eventually(t, c.h.name+" has recorded the stream's end", patience, func() bool {
 			got = c.h.codes(c.target)
 			return slices.Equal(got, c.want)
 		})

@@ -35,7 +35,7 @@ func found(t *testing.T, names ...string) (nas *host, others []*host) {
 			t.Fatal(err)
 		}
 		h.start()
-		eventually(t, name+" up at nas", 30*time.Second, func() bool { return nas.peerState(name) == "up/full" })
+		eventually(t, name+" up at nas", patience, func() bool { return nas.peerState(name) == "up/full" })
 		others = append(others, h)
 	}
 	return nas, others
@@ -59,19 +59,19 @@ func TestGroupSecretRotation(t *testing.T) {
 		t.Fatal("changed by a node that is no issuer")
 	}
 	laptop.stop()
-	res, err := nas.client.RotateGroup(t.Context(), &control.RotateGroupRequest{Now: true, WaitMS: 5000})
+	res, err := nas.client.RotateGroup(t.Context(), &control.RotateGroupRequest{Now: true, WaitMS: 20_000})
 	if err != nil || res.Generation != 2 {
 		t.Fatal(res, err)
 	}
-	took := eventually(t, "gpu1 holds generation 2", 20*time.Second, func() bool { return gpu.holds("group-2.age") })
+	took := eventually(t, "gpu1 holds generation 2", patience, func() bool { return gpu.holds("group-2.age") })
 	t.Logf("gpu1 holds the new secret %v later", took)
 	// Twice more: what laptop holds is neither the current nor the previous one.
 	for range 2 {
-		if _, err := nas.client.RotateGroup(t.Context(), &control.RotateGroupRequest{Now: true, WaitMS: 5000}); err != nil {
+		if _, err := nas.client.RotateGroup(t.Context(), &control.RotateGroupRequest{Now: true, WaitMS: 20_000}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "gpu1 holds generation 4", 20*time.Second, func() bool { return gpu.holds("group-4.age") })
+	eventually(t, "gpu1 holds generation 4", patience, func() bool { return gpu.holds("group-4.age") })
 	laptop.start()
 	took = eventually(t, "laptop is back", 60*time.Second, func() bool {
 		return nas.peerState("laptop") == "up/full" && gpu.peerState("laptop") == "up/full" && laptop.holds("group-4.age")
@@ -83,7 +83,7 @@ func TestGroupSecretRotation(t *testing.T) {
 	// A daemon starts with what the log commits to.
 	gpu.stop()
 	gpu.start()
-	eventually(t, "gpu1 is back", 30*time.Second, func() bool { return nas.peerState("gpu1") == "up/full" })
+	eventually(t, "gpu1 is back", patience, func() bool { return nas.peerState("gpu1") == "up/full" })
 }
 
 // A revocation changes the group secret in the same entry if somebody insists, and says when it will if the last change is too young.
@@ -91,15 +91,15 @@ func TestRevocationRotatesTheGroup(t *testing.T) {
 	t.Parallel()
 	nas, others := found(t, "gpu1", "laptop", "phone")
 	gpu := others[0]
-	res, err := nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: "phone", WaitMS: 3000})
+	res, err := nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: "phone", WaitMS: 20_000})
 	if err != nil || res.Generation != 0 || len(res.Warnings) != 1 || res.Warnings[0].Code != "group-later" {
 		t.Fatalf("%+v %v", res, err)
 	}
-	res, err = nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: "laptop", Now: true, WaitMS: 3000})
+	res, err = nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: "laptop", Now: true, WaitMS: 20_000})
 	if err != nil || res.Generation != 2 || len(res.Warnings) != 0 {
 		t.Fatalf("%+v %v", res, err)
 	}
-	eventually(t, "gpu1 holds the new secret", 20*time.Second, func() bool { return gpu.holds("group-2.age") })
+	eventually(t, "gpu1 holds the new secret", patience, func() bool { return gpu.holds("group-2.age") })
 	if others[1].holds("group-2.age") {
 		t.Fatal("the revoked node was given the new secret")
 	}

@@ -23,13 +23,13 @@ func TestNamesReachThroughRotationAndRevocation(t *testing.T) {
 	}
 	laptop := gpu.enrolledBy("laptop", inv)
 	laptop.start()
-	eventually(t, "laptop at gpu1", 30*time.Second, func() bool { return gpu.peerState("laptop") == "up/full" })
+	eventually(t, "laptop at gpu1", patience, func() bool { return gpu.peerState("laptop") == "up/full" })
 	if _, err := gpu.client.Expose(t.Context(), &control.ExposeRequest{Name: "echo", Target: echoAt(t)}); err != nil {
 		t.Fatal(err)
 	}
 	grant := func(who, what string, until time.Duration) *control.GrantResult {
 		t.Helper()
-		r := &control.GrantRequest{Who: who, What: what, WaitMS: 3000}
+		r := &control.GrantRequest{Who: who, What: what, WaitMS: 20_000}
 		if until > 0 {
 			r.NotAfter = time.Now().Add(until)
 		}
@@ -46,13 +46,13 @@ func TestNamesReachThroughRotationAndRevocation(t *testing.T) {
 	if first.Existing {
 		t.Fatal("the first one existed")
 	}
-	eventually(t, "laptop uses gpu1", 20*time.Second, func() bool { return laptop.reaches("gpu1/echo") })
+	eventually(t, "laptop uses gpu1", patience, func() bool { return laptop.reaches("gpu1/echo") })
 	old := laptop.id()
 	if _, err := laptop.client.RotateNode(t.Context(), &control.RotateNodeRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "laptop with its new key", 20*time.Second, func() bool { return laptop.id() != old && gpu.peerState("laptop") == "up/full" })
-	eventually(t, "laptop uses gpu1 with it", 20*time.Second, func() bool { return laptop.reaches("gpu1/echo") })
+	eventually(t, "laptop with its new key", patience, func() bool { return laptop.id() != old && gpu.peerState("laptop") == "up/full" })
+	eventually(t, "laptop uses gpu1 with it", patience, func() bool { return laptop.reaches("gpu1/echo") })
 	id := laptop.id()
 
 	list := func(q control.GrantsQuery) (out []string) {
@@ -103,7 +103,7 @@ func TestNamesReachThroughRotationAndRevocation(t *testing.T) {
 	}
 
 	before := nas.status().Trust.Grants
-	if _, err := nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: "laptop", WaitMS: 5000}); err != nil {
+	if _, err := nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: "laptop", WaitMS: 20_000}); err != nil {
 		t.Fatal(err)
 	}
 	short9, _, _ := strings.Cut(id, ".")
@@ -118,7 +118,7 @@ func TestNamesReachThroughRotationAndRevocation(t *testing.T) {
 		t.Fatalf("%d grants are counted as in force, before it was revoked %d", after, before)
 	}
 	for _, who := range []string{"laptop", old[:11], id} {
-		eventually(t, "gpu1's log by "+who, 10*time.Second, func() bool {
+		eventually(t, "gpu1's log by "+who, patience, func() bool {
 			page, err := gpu.client.AuditLog(t.Context(), control.AuditQuery{Code: "stream.open", Actor: who, Limit: 100})
 			if err != nil {
 				t.Fatal(err)
@@ -132,7 +132,7 @@ func TestNamesReachThroughRotationAndRevocation(t *testing.T) {
 		})
 	}
 	// Of what this machine opened elsewhere the target is a name and a service.
-	eventually(t, "laptop's log by what it used", 10*time.Second, func() bool {
+	eventually(t, "laptop's log by what it used", patience, func() bool {
 		page, err := laptop.client.AuditLog(t.Context(), control.AuditQuery{Code: "stream", Target: "gpu1/echo", Limit: 100})
 		return err == nil && len(page.Records) > 0
 	})

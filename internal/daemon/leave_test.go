@@ -21,7 +21,7 @@ func (h *host) ended() {
 		if err != nil {
 			h.t.Fatal(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		h.t.Fatalf("%s does not stop", h.name)
 	}
 	h.cancel()
@@ -46,7 +46,7 @@ func TestLeave(t *testing.T) {
 		t.Fatalf("%+v", res)
 	}
 	gpu.ended()
-	eventually(t, "nas has revoked gpu1", 10*time.Second, func() bool {
+	eventually(t, "nas has revoked gpu1", patience, func() bool {
 		p, err := nas.client.Peers(t.Context())
 		if err != nil {
 			return false
@@ -108,7 +108,7 @@ func TestIssuerLeaves(t *testing.T) {
 		t.Fatal(res, err) // the mesh is stranded, and the root key is here
 	}
 	nas.ended()
-	eventually(t, "gpu1 has revoked nas", 10*time.Second, func() bool {
+	eventually(t, "gpu1 has revoked nas", patience, func() bool {
 		s, err := gpu.client.Status(t.Context())
 		return err == nil && s.Trust.Revoked == 1
 	})
@@ -128,7 +128,7 @@ func TestOneOfTwoIssuersLeaves(t *testing.T) {
 	if _, err := nas.accept(root.sign(nas, addIssuer(k))); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "pi4 and laptop have the new root, and each other", 30*time.Second, func() bool {
+	eventually(t, "pi4 and laptop have the new root, and each other", patience, func() bool {
 		return pi.root().Version == 2 && laptop.root().Version == 2 && laptop.peerState("pi4") == "up/full" && nas.peerState("pi4") == "up/full"
 	})
 	res, err := nas.client.Leave(t.Context(), &control.LeaveRequest{})
@@ -147,7 +147,7 @@ func TestOneOfTwoIssuersLeaves(t *testing.T) {
 	if err != nil || rot.Issuer.Name != "pi4" {
 		t.Fatal(rot, err)
 	}
-	eventually(t, "laptop up at pi4 with its new key", 20*time.Second, func() bool { return laptop.id() == rot.New.ID && pi.peerState("laptop") == "up/full" })
+	eventually(t, "laptop up at pi4 with its new key", patience, func() bool { return laptop.id() == rot.New.ID && pi.peerState("laptop") == "up/full" })
 }
 
 func beaconPort() uint16 { return uint16(20000 + rand.IntN(10000)) }

@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sovereignmesh/meshkey/control"
 )
@@ -36,7 +35,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	nas, others := found(t, "gpu1")
 	id := others[0].id()
-	eventually(t, "figures of a node with a peer", 10*time.Second, func() bool {
+	eventually(t, "figures of a node with a peer", patience, func() bool {
 		text := nas.text()
 		for _, want := range []string{
 			`meshkey_info\{version="[^"]*",mesh="homelab",node="nas"\} 1`, `meshkey_certificate_not_after_timestamp_seconds\{node="gpu1",id="` + id + `"\} \d{10}`,
@@ -58,7 +57,7 @@ func TestMetrics(t *testing.T) {
 	if _, err := c.Write(append([]byte{1}, make([]byte, 1234)...)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a refused handshake is counted by its reason", 10*time.Second, func() bool {
+	eventually(t, "a refused handshake is counted by its reason", patience, func() bool {
 		return regexp.MustCompile(`(?m)^meshkey_handshakes_refused_total\{reason="gate"\} [1-9]`).MatchString(nas.text())
 	})
 	if _, err := nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: "gpu1"}); err != nil {
@@ -82,7 +81,7 @@ func listening(t *testing.T, h *host) string {
 func checkTraffic(t *testing.T, h *host, peer, service string) {
 	t.Helper()
 	var text string
-	eventually(t, "the stream's bytes by peer and service", 5*time.Second, func() bool {
+	eventually(t, "the stream's bytes by peer and service", patience, func() bool {
 		text = h.text()
 		for _, want := range []string{
 			`meshkey_peer_bytes_total\{node="` + peer + `",id="[^"]+",direction="in"\} 5`, `meshkey_peer_bytes_total\{node="` + peer + `",id="[^"]+",direction="out"\} 5`,

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sovereignmesh/meshkey/control"
 )
@@ -35,7 +34,7 @@ func checkOffers(t *testing.T, nas, gpu, laptop *host) {
 	t.Helper()
 	grant := func(who, what string) *control.GrantResult {
 		t.Helper()
-		g, err := nas.client.Grant(t.Context(), &control.GrantRequest{Who: who, What: what, WaitMS: 3000})
+		g, err := nas.client.Grant(t.Context(), &control.GrantRequest{Who: who, What: what, WaitMS: 20_000})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +63,7 @@ func checkOffers(t *testing.T, nas, gpu, laptop *host) {
 	}
 
 	// laptop may use gpu1/none, which is not there.
-	eventually(t, "laptop is told that there is no such service", 10*time.Second, func() bool {
+	eventually(t, "laptop is told that there is no such service", patience, func() bool {
 		_, err := laptop.listening("gpu1/none")
 		e := control.AsError(err)
 		return e != nil && e.Code == control.NotFound && strings.Contains(e.Message, `no service "none"`) && strings.Contains(e.Message, "echo")
@@ -90,17 +89,17 @@ func checkOffers(t *testing.T, nas, gpu, laptop *host) {
 	if x.Service.State != "down" || !warned(x.Warnings, "target-silent") || !strings.Contains(x.Warnings[0].Text, "nothing answers on "+at) {
 		t.Errorf("exposed, and nothing is there: %+v", x)
 	}
-	eventually(t, "laptop is told that it is down", 10*time.Second, func() bool {
+	eventually(t, "laptop is told that it is down", patience, func() bool {
 		ev, err := laptop.listening("gpu1/dead")
 		return err == nil && warned(ev.Warnings, "service-down")
 	})
 
 	// Nobody can know what a machine offers that is off.
 	gpu.stop()
-	eventually(t, "laptop says that it does not know", 30*time.Second, func() bool {
+	eventually(t, "laptop says that it does not know", patience, func() bool {
 		ev, err := laptop.listening("gpu1/echo")
 		return err == nil && warned(ev.Warnings, "service-unknown")
 	})
 	gpu.start()
-	eventually(t, "gpu1 is back", 30*time.Second, func() bool { return laptop.peerState("gpu1") == "up/full" && nas.peerState("gpu1") == "up/full" })
+	eventually(t, "gpu1 is back", patience, func() bool { return laptop.peerState("gpu1") == "up/full" && nas.peerState("gpu1") == "up/full" })
 }

@@ -19,16 +19,16 @@ func TestRevokedMachineSaysSo(t *testing.T) {
 	if _, err := gpu.client.Expose(t.Context(), &control.ExposeRequest{Name: "echo", Target: echoAt(t)}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := nas.client.Grant(t.Context(), &control.GrantRequest{Who: "laptop", What: "gpu1/echo", WaitMS: 5000}); err != nil {
+	if _, err := nas.client.Grant(t.Context(), &control.GrantRequest{Who: "laptop", What: "gpu1/echo", WaitMS: 20_000}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "laptop uses gpu1", 20*time.Second, func() bool { return laptop.reaches("gpu1/echo") })
+	eventually(t, "laptop uses gpu1", patience, func() bool { return laptop.reaches("gpu1/echo") })
 	id := laptop.id()
 	began := time.Now()
-	if _, err := nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: "laptop", WaitMS: 5000}); err != nil {
+	if _, err := nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: "laptop", WaitMS: 20_000}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "laptop knows that it is shut out", 20*time.Second, func() bool { return laptop.status().State == "shut-out" })
+	eventually(t, "laptop knows that it is shut out", patience, func() bool { return laptop.status().State == "shut-out" })
 	s := laptop.status()
 	w, ok := laptop.warned("revoked-told")
 	if !ok || !strings.Contains(w.Text, "say") || !strings.Contains(w.Text, "cannot be checked here") || !strings.Contains(w.Next, "meshkey leave --force; then meshkey invite laptop") {
@@ -62,7 +62,7 @@ func TestRevokedMachineSaysSo(t *testing.T) {
 	if took := time.Since(began); took > 60*time.Second {
 		t.Fatal("it waited for the network:", took)
 	}
-	eventually(t, "the issuer has it in its log", 20*time.Second, func() bool {
+	eventually(t, "the issuer has it in its log", patience, func() bool {
 		return len(refusals(t, nas, id)) > 0
 	})
 	var n uint64
@@ -87,10 +87,10 @@ func TestOneMembersLieEndsNothing(t *testing.T) {
 	if _, err := nas.client.Expose(t.Context(), &control.ExposeRequest{Name: "echo", Target: echoAt(t)}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := nas.client.Grant(t.Context(), &control.GrantRequest{Who: "laptop", What: "nas/echo", WaitMS: 5000}); err != nil {
+	if _, err := nas.client.Grant(t.Context(), &control.GrantRequest{Who: "laptop", What: "nas/echo", WaitMS: 20_000}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "laptop uses nas", 20*time.Second, func() bool { return laptop.reaches("nas/echo") })
+	eventually(t, "laptop uses nas", patience, func() bool { return laptop.reaches("nas/echo") })
 	// The liar has a log in which laptop is revoked, which nobody else has: it refuses laptop as any member could.
 	liar.stop()
 	laptop.stop()
@@ -107,7 +107,7 @@ func TestOneMembersLieEndsNothing(t *testing.T) {
 	replace(t, trust(nas), kept)
 	liar.start()
 	laptop.start()
-	eventually(t, "laptop is told that it is revoked", 30*time.Second, func() bool { return laptop.status().State == "shut-out" })
+	eventually(t, "laptop is told that it is revoked", patience, func() bool { return laptop.status().State == "shut-out" })
 	liar.stop()
 
 	// Nobody else runs, so nothing can be reached; but it is tried.
@@ -171,9 +171,9 @@ func TestRevokedByItsOwnLog(t *testing.T) {
 	if _, err := nas.accept(root.sign(nas, addIssuer(k))); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "pi4 has the root", 30*time.Second, func() bool { return pi.root().Version == 2 && nas.peerState("pi4") == "up/full" })
+	eventually(t, "pi4 has the root", patience, func() bool { return pi.root().Version == 2 && nas.peerState("pi4") == "up/full" })
 	// Its own issuer revokes it: the one revocation a node has in its log for certain.
-	if _, err := pi.client.Revoke(t.Context(), &control.RevokeRequest{Node: "pi4", Force: true, WaitMS: 5000}); err != nil {
+	if _, err := pi.client.Revoke(t.Context(), &control.RevokeRequest{Node: "pi4", Force: true, WaitMS: 20_000}); err != nil {
 		t.Fatal(err)
 	}
 	if s := pi.status(); s.State != "revoked" || s.Node.Name != "pi4" {

@@ -180,7 +180,7 @@ func TestIssuerKeyMadeWhileRunning(t *testing.T) {
 	if _, err := nas.accept(root.sign(nas, addIssuer(k))); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "pi4 has the root", 20*time.Second, func() bool { return pi.root().Version == 2 })
+	eventually(t, "pi4 has the root", patience, func() bool { return pi.root().Version == 2 })
 	if !pi.issuer("pi4").Here {
 		t.Error("it does not know that it is one")
 	}
@@ -210,7 +210,7 @@ func TestIssuerKeyMadeWhileRunning(t *testing.T) {
 	if _, err := nas.accept(r); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "pi4 is cut off", 20*time.Second, func() bool { return pi.root().Version == 3 })
+	eventually(t, "pi4 is cut off", patience, func() bool { return pi.root().Version == 3 })
 	if _, err := pi.client.Grant(t.Context(), &control.GrantRequest{Who: "any", What: "web"}); err == nil {
 		t.Error("an issuer that is cut off grants")
 	}
@@ -271,7 +271,7 @@ func TestCutoffRepeatsRemovals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "pi4 has them", 20*time.Second, func() bool { return pi.issuer("nas").Entries == at+4 })
+	eventually(t, "pi4 has them", patience, func() bool { return pi.issuer("nas").Entries == at+4 })
 	cut := &control.CutIssuerRequest{Issuer: "nas", At: &at}
 	// A host that is no other issuer cannot repeat anything, and says so instead of losing it.
 	for _, h := range []*host{nas, pi} {
@@ -282,7 +282,7 @@ func TestCutoffRepeatsRemovals(t *testing.T) {
 	if _, err := nas.accept(root.sign(nas, addIssuer(k))); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "pi4 is an issuer", 20*time.Second, func() bool { return pi.root().Version == 2 })
+	eventually(t, "pi4 is an issuer", patience, func() bool { return pi.root().Version == 2 })
 	far := at + 100
 	if _, err := pi.client.CutIssuer(t.Context(), &control.CutIssuerRequest{Issuer: "nas", At: &far}); code(err) != control.NotFound {
 		t.Fatal(err)

@@ -84,13 +84,13 @@ func (h *host) holding(target string) *holding {
 // works wants the held address to reach an echo.
 func (x *holding) works(when string) {
 	x.t.Helper()
-	eventually(x.t, "the held address works "+when, 20*time.Second, func() bool {
+	eventually(x.t, "the held address works "+when, patience, func() bool {
 		c, err := net.Dial("tcp", x.at)
 		if err != nil {
 			x.t.Fatalf("%s: %v", when, err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		var b [4]byte
 		_, _ = c.Write([]byte("ping"))
 		_, err = io.ReadFull(c, b[:])
@@ -119,14 +119,14 @@ func TestRotateNode(t *testing.T) {
 		}
 	}
 	for _, g := range []control.GrantRequest{{Who: "laptop", What: "gpu1/echo"}, {Who: "gpu1", What: "laptop/echo"}, {Who: "gpu1", What: "nas/echo"}} {
-		g.WaitMS = 5000
+		g.WaitMS = 20_000
 		if _, err := nas.client.Grant(t.Context(), &g); err != nil {
 			t.Fatal(err)
 		}
 	}
 	both := func(when string) {
 		t.Helper()
-		eventually(t, "gpu1 and laptop reach each other "+when, 20*time.Second, func() bool { return laptop.reaches("gpu1/echo") && gpu.reaches("laptop/echo") })
+		eventually(t, "gpu1 and laptop reach each other "+when, patience, func() bool { return laptop.reaches("gpu1/echo") && gpu.reaches("laptop/echo") })
 	}
 	both("before") // laptop pins the name gpu1
 	old := gpu.id()
@@ -153,16 +153,16 @@ func TestRotateNode(t *testing.T) {
 		t.Errorf("gpu1's own: %v", err)
 	}
 	own.over <- nil
-	eventually(t, "gpu1 holds an address again", 20*time.Second, func() bool {
+	eventually(t, "gpu1 holds an address again", patience, func() bool {
 		_, err := gpu.listening("nas/echo")
 		if e := control.AsError(err); e != nil && e.Code == control.Failed {
 			t.Errorf("while gpu1's daemon begins: %v", err)
 		}
 		return err == nil
 	})
-	eventually(t, "gpu1 serves with its new key", 15*time.Second, func() bool { return gpu.id() == res.New.ID })
+	eventually(t, "gpu1 serves with its new key", patience, func() bool { return gpu.id() == res.New.ID })
 	for _, h := range []*host{nas, laptop} {
-		eventually(t, "gpu1 up at "+h.name, 20*time.Second, func() bool { return h.peerState("gpu1") == "up/full" })
+		eventually(t, "gpu1 up at "+h.name, patience, func() bool { return h.peerState("gpu1") == "up/full" })
 	}
 	both("after")
 	held.works("after gpu1 has another key")
@@ -223,13 +223,13 @@ func TestRotateIssuersNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "nas serves with its new key", 15*time.Second, func() bool { return nas.id() == res.New.ID && res.New.ID != old })
-	eventually(t, "nas up at gpu1", 20*time.Second, func() bool { return gpu.peerState("nas") == "up/full" })
+	eventually(t, "nas serves with its new key", patience, func() bool { return nas.id() == res.New.ID && res.New.ID != old })
+	eventually(t, "nas up at gpu1", patience, func() bool { return gpu.peerState("nas") == "up/full" })
 	next, err := gpu.client.RotateNode(t.Context(), &control.RotateNodeRequest{})
 	if err != nil || next.Issuer.ID != res.New.ID {
 		t.Fatal("the rotated issuer does not rotate others", next, err)
 	}
-	eventually(t, "gpu1 serves with its new key", 15*time.Second, func() bool { return gpu.id() == next.New.ID })
+	eventually(t, "gpu1 serves with its new key", patience, func() bool { return gpu.id() == next.New.ID })
 }
 
 // A daemon that is stopped in the middle of a rotation goes on with it at its next start, whether the issuer had carried it out or not.
@@ -243,12 +243,12 @@ func TestRotationIsResumed(t *testing.T) {
 		_, err := gpu.client.RotateNode(context.Background(), &control.RotateNodeRequest{})
 		failed <- err
 	}()
-	eventually(t, "the issuer has noted the rotation", 15*time.Second, func() bool { return gpu.holds("rotation") || gpu.holds("node-old-1.age") })
+	eventually(t, "the issuer has noted the rotation", patience, func() bool { return gpu.holds("rotation") || gpu.holds("node-old-1.age") })
 	gpu.stop()
 	<-failed
 	gpu.start()
-	eventually(t, "gpu1 has its new key", 30*time.Second, func() bool { id := gpu.id(); return id != old && len(id) == len(old) })
-	eventually(t, "gpu1 up at nas", 20*time.Second, func() bool { return nas.peerState("gpu1") == "up/full" })
+	eventually(t, "gpu1 has its new key", patience, func() bool { id := gpu.id(); return id != old && len(id) == len(old) })
+	eventually(t, "gpu1 up at nas", patience, func() bool { return nas.peerState("gpu1") == "up/full" })
 	if gpu.holds("rotation") {
 		t.Fatal("not finished")
 	}

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sovereignmesh/meshkey/control"
 	"github.com/sovereignmesh/meshkey/identity"
@@ -29,7 +28,7 @@ const rootRecipient = "age1r2w7r3hjynlr0vr406qyv36zs43f8c8kq6p5jmpul0p4lpz3m37sd
 // tryRun starts a daemon that should not start, and returns why.
 func tryRun(t *testing.T, dir string) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	return daemon.Run(ctx, daemon.Options{
 		StateDir: dir, Socket: filepath.Join(t.TempDir(), "s"), LoopbackOnly: true, BeaconPort: 29999,
@@ -274,8 +273,8 @@ func TestStopLeavesNothing(t *testing.T) {
 	if _, err := os.Lstat(h.socket()); !errors.Is(err, os.ErrNotExist) {
 		t.Fatal("the socket is left behind", err)
 	}
-	eventually(t, "files closed", 5*time.Second, func() bool { return openFiles(t) <= files })
-	eventually(t, "goroutines ended", 5*time.Second, func() bool {
+	eventually(t, "files closed", patience, func() bool { return openFiles(t) <= files })
+	eventually(t, "goroutines ended", patience, func() bool {
 		buf := make([]byte, 1<<20)
 		stacks := string(buf[:runtime.Stack(buf, true)])
 		return !strings.Contains(stacks, "meshkey/mesh.") && !strings.Contains(stacks, "internal/daemon.(") &&

@@ -88,7 +88,7 @@ func accept(t *testing.T, network, addr string, dial func(addr string)) net.Conn
 	}
 	defer ln.Close()
 	dial(ln.Addr().String())
-	ln.(*net.TCPListener).SetDeadline(time.Now().Add(10 * time.Second))
+	ln.(*net.TCPListener).SetDeadline(time.Now().Add(30 * time.Second))
 	c, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)

@@ -86,7 +86,7 @@ func through(t *testing.T, ctx context.Context) (program *net.TCPConn, peer tcpS
 
 func wait[T any](t *testing.T, ch <-chan T) T {
 	t.Helper()
-	timer := time.NewTimer(10 * time.Second)
+	timer := time.NewTimer(30 * time.Second)
 	defer timer.Stop()
 	select {
 	case v := <-ch:
@@ -193,7 +193,7 @@ func TestProgramThatStopsReadingAbortsThePeer(t *testing.T) {
 	}
 	// The program has gone away altogether, which shows only when it is written to.
 	buf := make([]byte, 64<<10)
-	peer.SetWriteDeadline(time.Now().Add(10 * time.Second))
+	peer.SetWriteDeadline(time.Now().Add(30 * time.Second))
 	for {
 		if _, err := peer.Write(buf); err != nil {
 			if errors.Is(err, context.DeadlineExceeded) {
