@@ -61,6 +61,7 @@ type run struct {
 	bad    []test // the tests that failed, without their subtests
 	hard   bool   // something failed that another run excuses not
 	output map[test][]string
+	open   map[test]bool // begun and not ended
 	ran    map[string]int
 	skips  []string
 }
@@ -146,7 +147,7 @@ func once(w io.Writer, start starter, args []string, allow string) (run, error) 
 
 // summarise reads events until the end and writes the summary.
 func summarise(in io.Reader, w io.Writer, allow string) (run, error) {
-	r := run{output: make(map[test][]string), ran: make(map[string]int)}
+	r := run{output: make(map[test][]string), open: make(map[test]bool), ran: make(map[string]int)}
 	lines := bufio.NewReader(in)
 	for {
 		line, err := lines.ReadString('\n')
@@ -183,6 +184,14 @@ func (r *run) event(w io.Writer, e event) {
 	switch e.Action {
 	case "output":
 		r.output[key] = append(r.output[key], e.Output)
+		if raced(e.Output) && !r.hard {
+			// The detector writes beside whichever test spoke last, which may have passed: nothing of it is thrown away.
+			r.hard = true
+			fmt.Fprintf(w, "a data race, told beside %s.%s:\n%s", e.Package, e.Test, strings.Join(r.output[key], ""))
+		}
+		return
+	case "run":
+		r.open[key] = true
 		return
 	case "build-output":
 		fmt.Fprint(w, e.Output)
@@ -195,6 +204,7 @@ func (r *run) event(w io.Writer, e event) {
 	default:
 		return
 	}
+	delete(r.open, key)
 	if e.Test != "" {
 		r.ran[e.Package]++
 	}
@@ -202,9 +212,6 @@ func (r *run) event(w io.Writer, e event) {
 	case e.Action == "fail":
 		said := r.output[key]
 		fmt.Fprint(w, strings.Join(said, ""))
-		if hopeless(said) {
-			r.hard = true
-		}
 		if e.Test != "" {
 			r.failed++
 			name, _, _ := strings.Cut(e.Test, "/")
@@ -213,8 +220,12 @@ func (r *run) event(w io.Writer, e event) {
 			}
 			break
 		}
-		// A package fails with its tests; by itself it counts when it crashed, did not start, or found something at its end.
-		if crashed(said) || !slices.ContainsFunc(r.bad, func(t test) bool { return t.pkg == e.Package }) {
+		// A package fails with its tests; by itself it counts when it crashed, did not start, left a test without an end, or found something at its own.
+		cut := false
+		for t := range r.open {
+			cut = cut || t.pkg == e.Package
+		}
+		if cut || crashed(said) || !slices.ContainsFunc(r.bad, func(t test) bool { return t.pkg == e.Package }) {
 			r.failed++
 			r.hard = true
 		}
@@ -232,10 +243,9 @@ func (r *run) event(w io.Writer, e event) {
 	delete(r.output, key)
 }
 
-// hopeless tells what another run excuses not from what it may.
-func hopeless(lines []string) bool {
-	race := func(l string) bool { return strings.Contains(l, "WARNING: DATA RACE") }
-	return slices.ContainsFunc(lines, race) || crashed(lines)
+// raced tells the race detector's own lines, and what package testing says of a test in which it found something.
+func raced(line string) bool {
+	return strings.Contains(line, "WARNING: DATA RACE") || strings.Contains(line, "race detected during execution")
 }
 
 // crashed tells a test process that died from one whose tests failed.

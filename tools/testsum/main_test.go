@@ -94,17 +94,25 @@ func TestAgain(t *testing.T) {
 		want        counts
 		runs        int
 	}{
-		"passes":              {good + bad("T") + end, fine, counts{2, 0, 0}, 2},
-		"subtests":            {good + bad("T/x") + bad("T") + end, fine, counts{3, 0, 0}, 2},
-		"two":                 {good + bad("T") + bad("V") + end, fine, counts{3, 0, 0}, 3},
-		"three":               {good + bad("T") + bad("V") + bad("W") + end, fine, counts{1, 3, 0}, 1},
-		"fails again":         {good + bad("T") + end, bad("T") + end, counts{1, 1, 0}, 2},
-		"does not run again":  {good + bad("T") + end, line("pass", "a", "", ""), counts{1, 1, 0}, 2},
-		"a race":              {good + line("output", "a", "T", "WARNING: DATA RACE\\n") + bad("T") + end, fine, counts{1, 1, 0}, 1},
-		"a panic":             {good + bad("T") + line("output", "a", "", "panic: x\\n") + end, fine, counts{1, 2, 0}, 1},
-		"a leak":              {good + end, fine, counts{1, 1, 0}, 1},
-		"a leak beside":       {good + bad("T") + end + line("fail", "b", "", ""), fine, counts{1, 2, 0}, 1},
-		"the go command says": {good + bad("T") + end + "go: what?\n", fine, counts{1, 2, 0}, 1},
+		"passes":             {good + bad("T") + end, fine, counts{2, 0, 0}, 2},
+		"subtests":           {good + bad("T/x") + bad("T") + end, fine, counts{3, 0, 0}, 2},
+		"two":                {good + bad("T") + bad("V") + end, fine, counts{3, 0, 0}, 3},
+		"three":              {good + bad("T") + bad("V") + bad("W") + end, fine, counts{1, 3, 0}, 1},
+		"fails again":        {good + bad("T") + end, bad("T") + end, counts{1, 1, 0}, 2},
+		"does not run again": {good + bad("T") + end, line("pass", "a", "", ""), counts{1, 1, 0}, 2},
+		"a race":             {good + line("output", "a", "T", "WARNING: DATA RACE\\n") + bad("T") + end, fine, counts{1, 1, 0}, 1},
+		"a race beside a test that passed": {
+			line("output", "a", "U", "WARNING: DATA RACE\\n") + good + line("output", "a", "T", "race detected during execution of test\\n") + bad("T") + end,
+			fine,
+			counts{1, 1, 0},
+			1,
+		},
+		"a race said at the end only": {good + line("output", "a", "T", "testing.go:1: race detected during execution of test\\n") + bad("T") + end, fine, counts{1, 1, 0}, 1},
+		"cut short":                   {line("run", "a", "X", "") + good + bad("T") + line("run", "a", "V", "") + end, fine, counts{1, 2, 0}, 1},
+		"a panic":                     {good + bad("T") + line("output", "a", "", "panic: x\\n") + end, fine, counts{1, 2, 0}, 1},
+		"a leak":                      {good + end, fine, counts{1, 1, 0}, 1},
+		"a leak beside":               {good + bad("T") + end + line("fail", "b", "", ""), fine, counts{1, 2, 0}, 1},
+		"the go command says":         {good + bad("T") + end + "go: what?\n", fine, counts{1, 2, 0}, 1},
 	} {
 		var out strings.Builder
 		runs := 0
