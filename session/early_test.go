@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"testing"
 
 	"github.com/sovereignmesh/meshkey/keys"
@@ -134,6 +135,49 @@ func TestEarlyPending(t *testing.T) {
 			}
 			a.Reset(CodeNormal)
 			b.Reset(CodeNormal)
+		}
+	}
+}
+
+// cramped takes so many bytes of a write, and then fails.
+type cramped struct {
+	net.Conn
+	room int
+}
+
+func (c *cramped) Write(p []byte) (int, error) {
+	n := min(c.room, len(p))
+	c.room -= n
+	if n < len(p) {
+		return n, errors.New("no room")
+	}
+	return n, nil
+}
+
+// Data is pending only from the first byte of its record on.
+func TestEarlyNotWritten(t *testing.T) {
+	e := newEnds(keys.SuiteAES)
+	body, err := encodeOpen(Request{Service: "echo"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s1 := 1 + len(keys.Tag{}) + headerSize + minRecord + len(body)
+	for room, pending := range map[int]bool{0: false, 10: false, s1: false, s1 + 1: true} {
+		near, far := net.Pipe()
+		asked := 0
+		early := filled("early", &asked)
+		if _, err := Open(context.Background(), &cramped{near, room}, e.dialer, Request{Service: "echo"}, early); err == nil || asked != 1 || early.Pending() != pending {
+			t.Errorf("%d bytes: %v, pending %v", room, err, early.Pending())
+		}
+		far.Close()
+	}
+	for room, pending := range map[int]bool{0: false, s1 - 1 - len(keys.Tag{}): false, s1: true} {
+		from, _ := e.parkPair(t, false)
+		from.s.conn = &cramped{from.s.conn, room}
+		asked := 0
+		early := filled("early", &asked)
+		if _, err := from.Open(context.Background(), Request{Service: "echo"}, early); err == nil || asked != 1 || early.Pending() != pending {
+			t.Errorf("parked, %d bytes: %v, pending %v", room, err, early.Pending())
 		}
 	}
 }

@@ -49,7 +49,14 @@ func (e *Early) sealLocked(s *Stream, dst []byte, at int) (int, error) {
 	return at + n, err
 }
 
-// denied notes that the peer said no.
+// wrote notes how much of the write of an OPEN of size bytes, and of what is early behind it, the connection took.
+func (e *Early) wrote(n, size int) {
+	if n <= size {
+		e.denied()
+	}
+}
+
+// denied notes that the peer said no, or was not asked.
 func (e *Early) denied() {
 	if e != nil {
 		e.pending = false
@@ -139,11 +146,13 @@ func begin(
 	// Not through announceLocked: record 0 is always under the generation of the tag.
 	n, err := s.out.seal(rec, plain)
 	at += n
+	end := at
 	if err == nil {
-		at, err = early.sealLocked(s, b.b, at)
+		end, err = early.sealLocked(s, b.b, at)
 	}
 	if err == nil {
-		_, err = conn.Write(b.b[:at])
+		n, err = conn.Write(b.b[:end])
+		early.wrote(n, at)
 		s.started = err == nil
 	}
 	s.writeMu.Unlock()

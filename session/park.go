@@ -128,11 +128,13 @@ func (s *Stream) openParked(body []byte, early *Early) error {
 	b.b[headerSize] = typeOpen
 	n := 1 + copy(b.b[headerSize+1:], body)
 	size, err := s.sealOneLocked(b.b, b.b[headerSize:headerSize+n])
+	end := size
 	if err == nil {
-		size, err = early.sealLocked(s, b.b, size)
+		end, err = early.sealLocked(s, b.b, size)
 	}
 	if err == nil {
-		_, err = s.conn.Write(b.b[:size])
+		n, err = s.conn.Write(b.b[:end])
+		early.wrote(n, size)
 	}
 	return err
 }

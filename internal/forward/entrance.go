@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -93,9 +94,13 @@ func (e *Entrance) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	var early int
+	var gone error
 	stream, err := e.Open(ctx, func(p []byte) int {
-		n := readNow(conn, p)
+		n, err := readNow(conn, p)
 		early += n
+		if err != nil {
+			gone = fmt.Errorf("%w: %w", ErrLocal, err)
+		}
 		return n
 	})
 	if err != nil {
@@ -103,6 +108,14 @@ func (e *Entrance) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	e.event(Event{Kind: "open", From: from})
+	if gone != nil {
+		// The client has gone without a word. The next read would take that for an orderly end.
+		stream.Abort()
+		stream.Close()
+		Abort(conn)
+		e.event(Event{Kind: "close", From: from, Result: Result{Err: gone}, Err: gone})
+		return
+	}
 	res := Splice(ctx, local, stream)
 	res.Out += int64(early)
 	e.event(Event{Kind: "close", From: from, Result: res, Err: res.Err})

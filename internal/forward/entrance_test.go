@@ -110,28 +110,54 @@ func TestEntranceSendsAhead(t *testing.T) {
 	}
 }
 
+// A client that resets while its stream is being opened has not ended in order, and the peer is not told that it has.
+func TestEntranceResetWhileItOpens(t *testing.T) {
+	stream, far := tcpPair(t)
+	accepted, reset := make(chan struct{}), make(chan struct{})
+	e := &Entrance{Allow: allowAll, Open: func(_ context.Context, first func([]byte) int) (Stream, error) {
+		close(accepted)
+		<-reset
+		if n := first(make([]byte, 4)); n != 0 {
+			t.Errorf("%d bytes of a client that sent none", n)
+		}
+		return newTCPStream(stream), nil
+	}}
+	addr, events, _ := start(t, e)
+	c := dial(t, addr)
+	<-accepted
+	Abort(c)
+	close(reset)
+	if got, err := io.ReadAll(far); err == nil {
+		t.Fatalf("an orderly end after %q", got)
+	}
+	wait(t, events)
+	if ev := wait(t, events); ev.Kind != "close" || !errors.Is(ev.Err, ErrLocal) {
+		t.Fatalf("event %+v", ev)
+	}
+}
+
 func TestReadNow(t *testing.T) {
 	a, b := tcpPair(t)
 	p := make([]byte, 8)
-	if n := readNow(a, p); n != 0 {
-		t.Fatal(n, "of nothing")
+	if n, err := readNow(a, p); n != 0 || err != nil {
+		t.Fatal(n, err, "of nothing")
 	}
 	b.CloseWrite()
 	if _, err := io.ReadAll(a); err != nil {
 		t.Fatal(err)
 	}
-	if n := readNow(a, p); n != 0 {
-		t.Fatal(n, "of the end")
+	if n, err := readNow(a, p); n != 0 || err != nil {
+		t.Fatal(n, err, "of the end")
 	}
 	a.Close()
-	if n := readNow(a, p); n != 0 {
-		t.Fatal(n, "of a closed connection")
+	if n, err := readNow(a, p); n != 0 || err == nil {
+		t.Fatal(n, err, "of a closed connection")
 	}
 	c, d := net.Pipe()
 	defer c.Close()
 	defer d.Close()
-	if n := readNow(c, p); n != 0 {
-		t.Fatal(n, "of what is no socket")
+	if n, err := readNow(c, p); n != 0 || err != nil {
+		t.Fatal(n, err, "of what is no socket")
 	}
 }
 

@@ -5,4 +5,4 @@ package forward
 import "net"
 
 // readNow reads nothing where a socket cannot be asked without waiting.
-func readNow(net.Conn, []byte) int { return 0 }
+func readNow(net.Conn, []byte) (int, error) { return 0, nil }
