@@ -82,24 +82,25 @@ func (s *Stream) gone() {
 
 // Close ends the stream in order: the peer reads everything written, then io.EOF. It waits at most 5 s for room for the EOF record
 // in the socket. If a write of another goroutine is under way, what it was writing is cut short, and the peer is told nothing: it
-// sees a truncation.
+// sees a truncation. While the peer's reader pauses the connection stays, and the stream with its session, until what was written is on its way
+// (CheckPath).
 func (s *Stream) Close() error {
+	ended := false // the peer will read EOF
 	if s.writeMu.TryLock() {
 		if s.Cause() == nil && !s.halfDone {
 			s.conn.SetWriteDeadline(time.Now().Add(eofTimeout))
 			s.writeDeadline.Store(0)
 			s.closeWriteLocked()
 		}
+		ended = s.halfDone
 		s.writeMu.Unlock()
 	}
 	first := s.end(net.ErrClosed)
 	defer s.release()
-	if !first {
+	if !first || ended && s.linger() {
 		return nil
 	}
-	err := s.conn.Close()
-	s.gone()
-	return err
+	return s.shut()
 }
 
 // Reset cuts the stream at once, in both directions. The peer is told the code if its socket takes a record without waiting; its
@@ -107,6 +108,8 @@ func (s *Stream) Close() error {
 func (s *Stream) Reset(code Code) {
 	if s.end(&cutError{code}) {
 		s.cut(code)
+	} else {
+		s.cutLingering()
 	}
 	s.release()
 }
@@ -114,10 +117,19 @@ func (s *Stream) Reset(code Code) {
 // endWith ends the stream because of what came from the connection, or because the caller's step failed.
 func (s *Stream) endWith(cause error) {
 	if !s.end(cause) {
+		s.cutLingering()
 		return
 	}
 	// If the caller holds the sending half nothing is said: it failed in the middle of a write.
 	s.cut(codeFor(cause))
+}
+
+// cutLingering cuts a stream that was closed in order and still waits for its reader.
+func (s *Stream) cutLingering() {
+	if s.lingering.CompareAndSwap(true, false) {
+		cut(s.conn)
+		s.gone()
+	}
 }
 
 // codeFor is what the peer is told about the end of a stream, 0 for nothing: it knows, or cannot hear it.

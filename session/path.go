@@ -8,6 +8,7 @@ import "time"
 
 // pathInfo is what the kernel knows of a connection's sending half.
 type pathInfo struct {
+	unsent      bool   // something waits for the peer's window
 	unacked     bool   // something is on its way
 	acked       uint64 // bytes acknowledged so far
 	retransmits int    // of what is on its way, without an answer
@@ -35,9 +36,33 @@ func (p *path) dead(i pathInfo, now time.Time) bool {
 	return i.retransmits >= deadRetransmits && now.Sub(p.since) >= DeadPath
 }
 
-// CheckPath ends the stream with [ErrPath] if its path is dead. It is to be called by one goroutine every few seconds.
+// CheckPath ends the stream with [ErrPath] if its path is dead, and one that lingers when its last bytes are on their way. It is to be
+// called by one goroutine every few seconds.
 func (s *Stream) CheckPath(now time.Time) {
-	if i, ok := s.pathInfo(); ok && s.path.dead(i, now) {
+	i, ok := s.pathInfo()
+	switch {
+	case ok && s.path.dead(i, now):
 		s.endWith(ErrPath)
+	case !i.unsent && s.lingering.CompareAndSwap(true, false):
+		s.shut()
 	}
+}
+
+// linger keeps a closed stream whose reader pauses: what it has still to read lies in our kernel, which would give it up, and count it
+// for nobody. It ends when that is on its way, by a reset, or with its path.
+func (s *Stream) linger() bool {
+	i, ok := s.pathInfo()
+	if !ok || !i.unsent {
+		return false
+	}
+	s.lingering.Store(true)
+	return true
+}
+
+// shut closes the connection in order.
+func (s *Stream) shut() error {
+	s.leaveToKernel()
+	err := s.conn.Close()
+	s.gone()
+	return err
 }

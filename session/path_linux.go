@@ -16,6 +16,16 @@ func (s *Stream) pathInfo() (i pathInfo, ok bool) {
 		return i, false
 	}
 	return pathInfo{
-		unacked: info.Unacked > 0, acked: info.Bytes_acked, retransmits: int(info.Retransmits), probes: int(info.Probes),
+		unsent: info.Notsent_bytes > 0, unacked: info.Unacked > 0, acked: info.Bytes_acked, retransmits: int(info.Retransmits), probes: int(info.Probes),
 	}, true
+}
+
+// leaveToKernel bounds how long the kernel keeps a connection that is closed here: until what is on its way is acknowledged, or the path
+// is dead.
+func (s *Stream) leaveToKernel() {
+	if raw := s.src.raw; raw != nil {
+		raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(DeadPath.Milliseconds()))
+		})
+	}
 }

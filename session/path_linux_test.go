@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"io"
+	"os"
 	"testing"
 	"time"
 )
@@ -19,11 +20,11 @@ func TestPathDead(t *testing.T) {
 		"nothing comes":       {[]pathInfo{{acked: 100}, onItsWay, onItsWay, onItsWay, onItsWay}, 4},
 		"from the first look": {[]pathInfo{onItsWay, onItsWay, onItsWay, onItsWay}, 3},
 		"it gets on": {[]pathInfo{
-			{true, 100, 7, 0}, {true, 101, 7, 0}, {true, 102, 7, 0}, {true, 103, 7, 0}, {true, 104, 7, 0}, {true, 105, 7, 0},
+			{false, true, 100, 7, 0}, {false, true, 101, 7, 0}, {false, true, 102, 7, 0}, {false, true, 103, 7, 0}, {false, true, 104, 7, 0}, {false, true, 105, 7, 0},
 		}, -1},
 		"a reader that pauses": {[]pathInfo{{acked: 100, probes: 1}, {acked: 100}, {acked: 100, probes: 1}, {acked: 100}, {acked: 100}, {acked: 100}}, -1},
 		"a reader that pauses, its kernel full": {[]pathInfo{
-			{true, 100, 0, 1}, {true, 100, 0, 0}, {true, 100, 1, 1}, {true, 100, 0, 0}, {true, 100, 1, 0}, {true, 100, 0, 0},
+			{false, true, 100, 0, 1}, {false, true, 100, 0, 0}, {false, true, 100, 1, 1}, {false, true, 100, 0, 0}, {false, true, 100, 1, 0}, {false, true, 100, 0, 0},
 		}, -1},
 		"all answered in between":                      {[]pathInfo{onItsWay, onItsWay, onItsWay, {acked: 100}, onItsWay, onItsWay, onItsWay}, -1},
 		"a reader that pauses, and then its path dies": {[]pathInfo{{acked: 100}, {acked: 100, probes: 3}, {acked: 100, probes: 5}, {acked: 100, probes: 6}}, 3},
@@ -76,5 +77,64 @@ func TestPathInfo(t *testing.T) {
 	a.endWith(ErrPath)
 	if _, err := a.Write([]byte("x")); !errors.Is(err, ErrPath) {
 		t.Fatal(err)
+	}
+}
+
+// A stream that is closed while its reader pauses stays until the reader has it all, and a reset ends it at once.
+func TestCloseWaitsForAPausedReader(t *testing.T) {
+	for _, reset := range []bool{false, true} {
+		a, b := streamPair(t, suites[0])
+		a.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+		n, err := a.Write(make([]byte, 32<<20)) // more than both kernels hold
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(n, err)
+		}
+		a.SetWriteDeadline(time.Time{})
+		read := make(chan int64, 1)
+		if !reset {
+			// A little room, for what the deadline left over and for EOF.
+			if _, err := io.CopyN(io.Discard, b, 1<<20); err != nil {
+				t.Fatal(err)
+			}
+			n -= 1 << 20
+		}
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			a.CheckPath(time.Now())
+		}
+		select {
+		case <-a.Done():
+			t.Fatal("gone, with bytes its reader waits for")
+		default:
+		}
+		if reset {
+			a.Reset(CodeRevoked)
+			<-a.Done()
+			if _, err := io.Copy(io.Discard, b); err == nil {
+				t.Fatal("a clean end")
+			}
+			continue
+		}
+		go func() {
+			got, err := io.Copy(io.Discard, b)
+			if err != nil {
+				t.Error(err)
+			}
+			read <- got
+		}()
+		wait(t, "it goes", func() bool {
+			a.CheckPath(time.Now())
+			select {
+			case <-a.Done():
+				return true
+			default:
+				return false
+			}
+		})
+		if got := <-read; got != int64(n) {
+			t.Fatal(got, "bytes of", n)
+		}
 	}
 }

@@ -61,6 +61,7 @@ type Stream struct {
 	request       atomic.Pointer[Request]
 	ended         atomic.Pointer[error] // why this side ended the stream; the first wins
 	orphan        atomic.Bool
+	lingering     atomic.Bool  // closed in order; the peer has not taken all
 	released      atomic.Bool  // the application is done with it: buffers go back
 	writeDeadline atomic.Int64 // unix nanoseconds, 0 none
 	read, written atomic.Uint64
