@@ -57,5 +57,5 @@ func discovery(t *testing.T, prefixes [3][]string) {
 
 func TestDiscoveryIPv4(t *testing.T) { discovery(t, v4) }
 
-// TestDiscoveryIPv6 has nothing but link-local addresses.
+// TestDiscoveryIPv6 (T-05) has nothing but link-local addresses.
 func TestDiscoveryIPv6(t *testing.T) { discovery(t, [3][]string{}) }

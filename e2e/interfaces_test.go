@@ -12,7 +12,7 @@ import (
 	"github.com/sovereignmesh/meshkey/internal/testrun"
 )
 
-// TestTwoNICs has a machine on two segments that know nothing of each other.
+// TestTwoNICs (T-05) has a machine on two segments that know nothing of each other.
 //
 //	nas ─── br0 ─── dual ─── br1 ─── laptop
 func TestTwoNICs(t *testing.T) {
@@ -55,7 +55,7 @@ func TestTwoNICs(t *testing.T) {
 	})
 }
 
-// TestDiscoveryIPv4Only has machines without IPv6 at all.
+// TestDiscoveryIPv4Only (T-05) has machines without IPv6 at all.
 func TestDiscoveryIPv4Only(t *testing.T) {
 	t.Parallel()
 	n := netns.New(t)
@@ -106,7 +106,7 @@ func met(t *testing.T, what string, promised time.Duration, h, a, b *host) {
 	eventually(t, what, promised, func() bool { return h.up(a.name) && h.up(b.name) && a.up(h.name) && b.up(h.name) })
 }
 
-// TestLateNIC starts a daemon on a machine that has no network yet, and gives it one while it runs, in each family.
+// TestLateNIC (T-07) starts a daemon on a machine that has no network yet, and gives it one while it runs, in each family.
 //
 // Promise: full sessions 3 s after the link; duplicate address detection is part of the link coming up.
 func TestLateNIC(t *testing.T) {
@@ -130,7 +130,7 @@ func TestLateNIC(t *testing.T) {
 	met(t, "an interface that appears, IPv6", 3*time.Second, laptop, nas, gpu)
 }
 
-// TestAddressChange renumbers a machine whose sessions stand: the old addresses are gone without a word to the peers.
+// TestAddressChange (T-13, with real binaries) renumbers a machine whose sessions stand: the old addresses are gone without a word to the peers.
 //
 // Promise: sessions on the new address within 5 s.
 func TestAddressChange(t *testing.T) {

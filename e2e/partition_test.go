@@ -29,7 +29,7 @@ func agree(hosts ...*host) bool {
 	return true
 }
 
-// TestPartition revokes on one side of a parted switch a machine on the other one.
+// TestPartition (T-24) revokes on one side of a parted switch a machine on the other one.
 //
 //	nas ──┐                  ┌─ gpu1       the cable between the switches is out for 30 s; meanwhile nas revokes laptop, which has a
 //	 a  ──┼─ br0 ══════ br1 ─┼─ b          live stream to gpu1

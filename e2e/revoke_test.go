@@ -85,7 +85,7 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
 }
 
-// TestRevocationTwelve revokes members of a mesh of twelve that have live streams to all the others, one after the other.
+// TestRevocationTwelve (T-51) revokes members of a mesh of twelve that have live streams to all the others, one after the other.
 //
 //	nas ───┐                    nas revokes guest1, guest2, … each a fresh key on the machine guest; the streams end at programs on the
 //	host1 ─┤                    eleven others, two on each, and are timed there
