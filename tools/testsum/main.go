@@ -3,10 +3,10 @@
 //
 //	testsum [flags] -- go test -race -json -- ./...
 //
-// What stands before the second -- is the command, what stands behind it the packages.
+// What stands before the last -- is the command, which may have others of its own, what stands behind it the packages.
 //
 // It exits 1 if anything failed or was skipped, or if nothing ran: in continuous integration a test that does not run is a test that
-// fails. With -allow TEXT skips that name the text as their reason were chosen by the caller and do not count. With -total FILE it adds
+// fails. So do fewer tests than -least N: a pattern that matches too little passes for nothing. With -allow TEXT skips that name the text as their reason were chosen by the caller and do not count. With -total FILE it adds
 // its counts to those in FILE and prints the sum as its last line.
 //
 // With -again N one or two tests that failed are run N more times by themselves, and count as passed, and as flaky in a line of their own,
@@ -69,14 +69,14 @@ type run struct {
 func main() {
 	total := flag.String("total", "", "add the counts to this `file`")
 	allow := flag.String("allow", "", "skips whose reason contains this `text` were chosen, and are only mentioned")
+	least := flag.Int("least", 1, "fewer tests than `N` that pass are a failure")
 	again := flag.Int("again", 0, "run one or two tests that failed `N` times more")
 	flag.Parse()
-	i := slices.Index(flag.Args(), "--")
-	if i < 1 || i == flag.NArg()-1 {
+	command, packages, ok := split(flag.Args())
+	if !ok {
 		fmt.Fprintln(os.Stderr, "usage: testsum [flags] -- COMMAND ... -json -- PACKAGE ...")
 		os.Exit(2)
 	}
-	command, packages := flag.Args()[:i], flag.Args()[i+1:]
 	c, err := whole(os.Stdout, func(args ...string) (io.ReadCloser, func() error, error) { return start(command, args) }, packages, *allow, *again)
 	if err == nil && *total != "" {
 		var sum counts
@@ -88,9 +88,23 @@ func main() {
 		fmt.Fprintln(os.Stderr, "testsum:", err)
 		os.Exit(1)
 	}
+	if c.passed < *least {
+		fmt.Fprintf(os.Stderr, "testsum: %d tests passed, at least %d were expected\n", c.passed, *least)
+		os.Exit(1)
+	}
 	if !c.ok() {
 		os.Exit(1)
 	}
+}
+
+// split takes the command and the packages apart.
+func split(args []string) (command, packages []string, ok bool) {
+	for i := len(args) - 2; i > 0; i-- {
+		if args[i] == "--" {
+			return args[:i], args[i+1:], true
+		}
+	}
+	return nil, nil, false
 }
 
 // starter starts the command with more arguments and returns what it prints and how it ended.

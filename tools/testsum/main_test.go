@@ -151,6 +151,18 @@ func TestCommandFails(t *testing.T) {
 	}
 }
 
+func TestSplit(t *testing.T) {
+	c, p, ok := split([]string{"setpriv", "--", "go", "test", "--", "./..."})
+	if !ok || len(c) != 4 || len(p) != 1 || p[0] != "./..." {
+		t.Error(c, p, ok)
+	}
+	for _, bad := range [][]string{nil, {"--"}, {"go", "test"}, {"go", "--"}, {"--", "./..."}} {
+		if c, p, ok := split(bad); ok {
+			t.Error(bad, c, p)
+		}
+	}
+}
+
 func TestAdd(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "total")
 	for _, want := range []string{"2 passed, 0 failed, 1 skipped", "4 passed, 0 failed, 2 skipped"} {
