@@ -64,11 +64,16 @@ func ParsePolicy(name string, data []byte, forms PolicyForms) (*Policy, error) {
 			r.ends = append(r.ends, at)
 		}
 	}
-	// The library reads it first, as any TOML, and knows what no document may be; then each key is looked at where it stands.
+	// Each key is looked at where it stands, and the first that is unknown ends it. Then the library reads it, as any TOML: it knows what no
+	// document may be, and takes long for thousands of keys in one table.
+	err := r.read()
+	if e, placed := errors.AsType[*Error](err); placed && e.Line > 0 {
+		return nil, err
+	}
 	if err := decode(name, data, &map[string]any{}, nil); err != nil {
 		return nil, err
 	}
-	if err := r.read(); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return r.p, nil

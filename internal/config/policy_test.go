@@ -134,3 +134,20 @@ func FuzzPolicy(f *testing.F) {
 		}
 	})
 }
+
+// What is wrong with a file is found where it stands, before anything reads all of it.
+func TestPolicyFileOfManyKeys(t *testing.T) {
+	var b strings.Builder
+	for i := 0; b.Len() < MaxPolicyFile-16; i++ {
+		fmt.Fprintf(&b, "k%d=1\n", i)
+	}
+	began := time.Now()
+	_, err := ParsePolicy("p.toml", []byte(b.String()), PolicyForms{})
+	if err == nil || !strings.Contains(err.Error(), "p.toml:1:1") {
+		t.Fatal(err)
+	}
+	t.Logf("%d bytes in %v", b.Len(), time.Since(began))
+	if took := time.Since(began); took > time.Second {
+		t.Error(took, "for the first line of a file")
+	}
+}

@@ -87,7 +87,7 @@ func (d *Daemon) PolicyFile(ctx context.Context, by control.Caller, r *control.P
 		}
 		return d.policyResult(p, rules, over, d.policyNames(false), r.Mode == control.PolicyTest)
 	}
-	res, last, err := d.applyPolicy(by, r, f)
+	res, last, err := d.applyPolicy(ctx, by, r, f)
 	if err != nil || !res.Done {
 		return res, err
 	}
@@ -96,17 +96,18 @@ func (d *Daemon) PolicyFile(ctx context.Context, by control.Caller, r *control.P
 	return res, nil
 }
 
-// applyPolicy holds the numbers of the chain from the plan to its last entry, so that what was asked is what is written.
-func (d *Daemon) applyPolicy(by control.Caller, r *control.PolicyRequest, f *config.Policy) (res *control.PolicyResult, last trust.Change, err error) {
+// applyPolicy plans, judges and records while others may issue: a revocation waits for the writing of one entry at the most. What was asked
+// is what is written: if anything else came to this issuer's chain since the plan, the rest is not.
+func (d *Daemon) applyPolicy(ctx context.Context, by control.Caller, r *control.PolicyRequest, f *config.Policy) (res *control.PolicyResult, last trust.Change, err error) {
 	if d.signer() == nil {
 		return nil, last, errNotIssuer()
 	}
 	if !d.grants() {
 		return nil, last, control.Errorf(control.Denied, "meshkey root show", "this host's issuer may not grant")
 	}
-	names := d.policyNames(true)
-	d.issuing.Lock()
-	defer d.issuing.Unlock()
+	names := d.policyNames(false)
+	own := d.signer().Public()
+	position, _, _ := d.store.Current().Position(own)
 	p, rules, over, err := d.policyPlan(f, names)
 	if err != nil {
 		return nil, last, err
@@ -125,13 +126,24 @@ func (d *Daemon) applyPolicy(by control.Caller, r *control.PolicyRequest, f *con
 	case !p.Changes():
 		return res, last, nil
 	}
+	// Only now is it remembered whom the names mean.
+	if p, _, _, err = d.policyPlan(f, d.policyNames(true)); err != nil {
+		return nil, last, err
+	}
+	if p.ID() != res.Plan {
+		return nil, last, control.Errorf(control.Failed, "apply the policy again", "another change was made meanwhile")
+	}
 	for i, ops := range p.Entries() {
-		if last, err = d.writePolicy(by, p, ops); err != nil {
+		if err = ctx.Err(); err == nil {
+			last, err = d.writePolicy(by, p, ops, position)
+		}
+		if err != nil {
 			if i > 0 {
 				err = control.Errorf(control.AsError(err).Code, "apply the policy again", "only a part of the change is made: %w", err)
 			}
 			return nil, last, err
 		}
+		position = last.Seq
 	}
 	res.Done = true
 	st := d.store.Current()
@@ -146,8 +158,8 @@ func (d *Daemon) applyPolicy(by control.Caller, r *control.PolicyRequest, f *con
 	return res, last, nil
 }
 
-// writePolicy writes one entry. What it does is in the audit log before; a removal goes on without, as everywhere.
-func (d *Daemon) writePolicy(by control.Caller, p *policy.Plan, ops []trust.Op) (trust.Change, error) {
+// writePolicy writes one entry behind position. What it does is in the audit log before; a removal goes on without, as everywhere.
+func (d *Daemon) writePolicy(by control.Caller, p *policy.Plan, ops []trust.Op, position uint64) (trust.Change, error) {
 	for _, o := range ops {
 		switch o := o.(type) {
 		case trust.OpGrant:
@@ -161,6 +173,11 @@ func (d *Daemon) writePolicy(by control.Caller, p *policy.Plan, ops []trust.Op) 
 				return trust.Change{}, err
 			}
 		}
+	}
+	d.issuing.Lock()
+	defer d.issuing.Unlock()
+	if at, _, _ := d.store.Current().Position(d.signer().Public()); at != position {
+		return trust.Change{}, control.Errorf(control.Failed, "apply the policy again", "another change was made meanwhile")
 	}
 	return d.append(ops...)
 }
@@ -196,7 +213,7 @@ func (d *Daemon) policyResult(p *policy.Plan, rules []policy.Rule, over []config
 		f := &report.Failed[i]
 		res.Failed = append(res.Failed, control.PolicyFailure{Line: f.At.Line, Column: f.At.Column, Text: d.failure(p, f)})
 	}
-	for _, f := range report.Vacuous {
+	for _, f := range report.Vacuous[:min(len(report.Vacuous), control.MaxPolicyList)] {
 		res.Warnings = append(res.Warnings, control.Warning{Code: "test-empty", Text: fmt.Sprintf("line %d: the test %s, %s is about no two machines, and so shows nothing", f.At.Line, f.Who, f.What)})
 	}
 	for _, at := range over {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sovereignmesh/meshkey/control"
 )
@@ -249,4 +250,48 @@ func TestPolicyLarge(t *testing.T) {
 	if got := strings.Count(nas.notes(), "\n") + 1; got != 100 {
 		t.Errorf("%d grants", got)
 	}
+}
+
+// TestRevokeDoesNotWaitForAPolicy revokes while a large policy is being applied: the revocation goes between two of its entries, and the
+// apply, whose plan that has overtaken, stops and says so.
+func TestRevokeDoesNotWaitForAPolicy(t *testing.T) {
+	t.Parallel()
+	nas := founded(t, 29875)
+	nas.joined("laptop", "dev")
+	// An apply that is over before the revocation comes shows nothing: then once more.
+	for turn := range 5 {
+		name := fmt.Sprintf("guest%d", turn)
+		nas.joined(name, "guest")
+		var b strings.Builder
+		for i := range 1000 {
+			fmt.Fprintf(&b, "[[grant]]\nwho = \"tag:dev\"\nwhat = \"nas/s-%d-%d\"\n", turn, i)
+		}
+		before, err := nas.client.AuditLog(t.Context(), control.AuditQuery{Code: "grant.add", Last: true, Limit: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := nas.policy(control.PolicyApply, b.String())
+			done <- err
+		}()
+		eventually(t, "the policy is being applied", 5*time.Second, func() bool {
+			now, err := nas.client.AuditLog(t.Context(), control.AuditQuery{Code: "grant.add", Last: true, Limit: 1})
+			return err == nil && len(now.Records) > 0 && (len(before.Records) == 0 || now.Records[0].Index > before.Records[0].Index)
+		})
+		if _, err := nas.client.Revoke(t.Context(), &control.RevokeRequest{Node: name}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			if !strings.Contains(err.Error(), "another change was made meanwhile") {
+				t.Fatal(err)
+			}
+			// And again it does the rest.
+			if res := nas.applied(b.String()); !res.Done {
+				t.Fatal("not done")
+			}
+			return
+		}
+	}
+	t.Fatal("each revocation waited for the policy")
 }

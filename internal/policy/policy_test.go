@@ -312,3 +312,22 @@ func TestTestsAreAskedOfEveryPair(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// Cases about nobody ask no decision, and are bounded all the same.
+func TestCasesAboutNobodyAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	list := func(form string) string {
+		words := make([]string, 256)
+		for i := range words {
+			words[i] = fmt.Sprintf(form, i)
+		}
+		return "[" + strings.Join(words, ", ") + "]"
+	}
+	test := "[[test]]\nwho = " + list(`"tag:t%d"`) + "\ndeny = " + list(`"tag:t%d/s"`) + "\n"
+	p := w.plan(t, text("main", "tag:x any/s")+strings.Repeat(test, 1+maxAsked/(256*256)))
+	r, err := p.Test(w.names())
+	if err == nil || !strings.Contains(err.Error(), "name machines") || len(r.Vacuous) > maxAsked {
+		t.Fatal(err, len(r.Vacuous))
+	}
+}
