@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"testing"
 	"time"
 
@@ -14,26 +13,6 @@ import (
 
 // cutTime is how soon a stream must be gone: ten times what the slowest way to learn of it takes.
 const cutTime = 20 * time.Second
-
-// echoing is an address where everything written comes back.
-func echoing(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() { io.Copy(c, c); c.Close() }()
-		}
-	}()
-	return ln.Addr().String()
-}
 
 // stream is an open stream whose bytes come back.
 type stream struct {
@@ -103,7 +82,7 @@ func TestStreamsEndWithTheirGrant(t *testing.T) {
 	eventually(t, "all up", 30*time.Second, func() bool {
 		return gpu.peerState("laptop") == "up/full" && laptop.peerState("gpu1") == "up/full" && nas.peerState("gpu1") == "up/full"
 	})
-	if _, err := gpu.client.Expose(t.Context(), &control.ExposeRequest{Name: "echo", Target: echoing(t)}); err != nil {
+	if _, err := gpu.client.Expose(t.Context(), &control.ExposeRequest{Name: "echo", Target: echoAt(t)}); err != nil {
 		t.Fatal(err)
 	}
 	nas.granted(control.GrantRequest{Who: "gpu1", What: "nas/ssh"}) // there is a way in whatever happens below
