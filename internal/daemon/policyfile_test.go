@@ -1,7 +1,12 @@
 package daemon_test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -294,4 +299,49 @@ func TestRevokeDoesNotWaitForAPolicy(t *testing.T) {
 		}
 	}
 	t.Fatal("each revocation waited for the policy")
+}
+
+// TestRefusedPolicyRemembersNoName: whom a name means is remembered when it is first used, and a policy that is refused has used none.
+func TestRefusedPolicyRemembersNoName(t *testing.T) {
+	t.Parallel()
+	nas := founded(t, 29876)
+	nas.joined("laptop", "dev")
+	remembered := func() bool {
+		b, err := os.ReadFile(filepath.Join(nas.dir, "pins"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		return bytes.Contains(b, []byte("laptop"))
+	}
+	grant := "[[grant]]\nwho = \"laptop\"\nwhat = \"nas/wiki\"\n"
+	if _, err := nas.policy(control.PolicyApply, grant+"[[test]]\nwho = \"laptop\"\ndeny = \"nas/wiki\"\n"); err == nil {
+		t.Fatal("applied against its own test")
+	}
+	if remembered() {
+		t.Error("a refused policy is remembered for its names")
+	}
+	nas.applied(grant)
+	if !remembered() {
+		t.Error("the name is not remembered, though it was used")
+	}
+}
+
+// TestPolicyWarningsAreBounded asks about more machines that do not exist than an answer tells of.
+func TestPolicyWarningsAreBounded(t *testing.T) {
+	t.Parallel()
+	nas := founded(t, 29877)
+	list := func(form string) string {
+		var words []string
+		for i := range 30 {
+			words = append(words, fmt.Sprintf(form, i))
+		}
+		return "[" + strings.Join(words, ", ") + "]"
+	}
+	res, err := nas.policy(control.PolicyTest, "[[test]]\nwho = "+list(`"tag:t%d"`)+"\ndeny = "+list(`"tag:u%d/s"`)+"\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(res.Warnings); n != control.MaxPolicyList {
+		t.Errorf("%d warnings of 900, want %d", n, control.MaxPolicyList)
+	}
 }
